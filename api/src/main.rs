@@ -1,0 +1,2 @@
+//! The API as a process of its own.
+fn main() {}

@@ -1,0 +1,22 @@
+//! The nouns that every part of Spillway shares. No I/O, no async, no knowledge of any service.
+
+mod event;
+mod handle;
+mod id;
+mod record;
+mod role;
+mod sealing;
+mod secret;
+mod timestamp;
+
+pub use event::{Event, ExitStatus, OutputStream, SessionStarted, TerminalSize};
+pub use handle::{Handle, InvalidHandle};
+pub use id::{
+    ApiToken, App, Database, Drain, Edge, Environment, EphemeralSession, Id, Organization,
+    Producer, SshKey, User, Worker,
+};
+pub use record::{AppTag, DatabaseTag, EnvironmentTag, Origin, Record, SessionTag, Source};
+pub use role::{InvalidRole, Role};
+pub use sealing::{InvalidKey, OpenError, OpeningKey, SealingKey};
+pub use secret::Secret;
+pub use timestamp::Timestamp;

@@ -1,0 +1,1 @@
+//! Users, memberships, SSH keys, tokens.

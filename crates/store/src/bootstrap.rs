@@ -1,0 +1,1 @@
+//! What an operator does without the api: first organizations and users.

@@ -1,0 +1,1 @@
+//! How far drains have got, and how they are.

@@ -1,0 +1,1 @@
+//! Tests of drains, asked by the api and answered by a worker.

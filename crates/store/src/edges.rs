@@ -1,0 +1,1 @@
+//! SSH edge processes and their heartbeats.

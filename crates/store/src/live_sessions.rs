@@ -1,0 +1,1 @@
+//! Sessions as the edge sees them: begin, end, orphans.

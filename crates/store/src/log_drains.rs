@@ -1,0 +1,1 @@
+//! Log drains as the api sees them.

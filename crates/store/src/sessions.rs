@@ -1,0 +1,1 @@
+//! Ephemeral sessions as the api sees them.

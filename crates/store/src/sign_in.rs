@@ -1,0 +1,1 @@
+//! Who a key or certificate signs in, and to what.
