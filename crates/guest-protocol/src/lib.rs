@@ -1,27 +1,43 @@
 //! The frames between the edge and the guest: one unix socket per session, the guest connects.
 //!
 //! Bytes on the wire: kind (u8), length of the body (u32, big endian), body. Bodies hold integers in
-//! big endian and byte strings with a u32 length in front. The two sides come from one build, so
-//! there is no version to negotiate; `Hello` carries one to refuse a stranger.
+//! big endian and byte strings with a u32 length in front; the bodies of inputs and outputs are the
+//! bytes alone. The two sides come from one build, so there is no version to negotiate; `Hello`
+//! carries one to refuse a stranger.
 //!
 //! Flow: outputs are held back by the socket itself (the edge stops reading, the guest stops reading
 //! the program). Input is held back by credit, so that resizes and signals always get through: the
 //! edge sends at most as many input bytes as the guest has granted.
 //!
-//! The guest is untrusted: [`Decoder`] refuses frames over [`MAX_FRAME`] before it holds them.
+//! The guest is untrusted: [`Decoder`] knows for every kind how long it may be, at most
+//! [`MAX_FRAME`], and refuses a longer frame by its header, before it holds the body.
 
 mod codec;
+mod decoder;
 
-pub use codec::{DecodeError, Decoder, encode_edge, encode_guest};
+use bytes::Bytes;
 
-/// The longest body of a frame, in bytes.
+pub use codec::{EncodeError, HEADER_LENGTH, encode_edge, encode_guest, output_header};
+pub use decoder::{DecodeError, Decoder};
+
+/// The longest body of a frame, in bytes. Only `Start` may be this long.
 pub const MAX_FRAME: usize = 1 << 20;
 
 /// The most output bytes that a guest puts into one frame.
 pub const MAX_OUTPUT: usize = 64 * 1024;
 
-/// The input bytes that an edge may send before the guest grants more.
+/// The input bytes that an edge may send before the guest grants more; so one frame of input holds
+/// no more than this either.
 pub const INITIAL_CREDIT: u32 = 256 * 1024;
+
+/// The most variables in `Start`.
+pub const MAX_VARIABLES: usize = 4096;
+
+/// The most terminal modes in `Start`: one for every opcode.
+pub const MAX_MODES: usize = 256;
+
+/// The longest name, token or message in a frame, in bytes.
+pub const MAX_TEXT: usize = 4096;
 
 /// What `Hello` must carry.
 pub const VERSION: u32 = 1;
@@ -48,6 +64,15 @@ pub struct Pty {
     pub modes: Vec<(u8, u32)>,
 }
 
+/// Which of the program's outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// Standard output, or the terminal.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
 /// What to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Program {
@@ -69,8 +94,8 @@ pub enum FromEdge {
         /// A terminal, or pipes.
         pty: Option<Pty>,
     },
-    /// Bytes for the program's input, within the credit.
-    Input(Vec<u8>),
+    /// Bytes for the program's input, within the credit; not empty.
+    Input(Bytes),
     /// No more input follows. With a terminal this changes nothing, as with OpenSSH.
     InputEnd,
     /// The terminal changed its size.
@@ -100,10 +125,10 @@ pub enum FromGuest {
     Started,
     /// The program could not be started; nothing follows.
     StartFailed(String),
-    /// Bytes that the program wrote; at most [`MAX_OUTPUT`].
-    Stdout(Vec<u8>),
+    /// Bytes that the program wrote; at most [`MAX_OUTPUT`], not empty.
+    Stdout(Bytes),
     /// The same for standard error; only without a terminal.
-    Stderr(Vec<u8>),
+    Stderr(Bytes),
     /// The edge may send this many more input bytes.
     Credit(u32),
     /// The program closed its input: more input is of no use and may be dropped.
