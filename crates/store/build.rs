@@ -1,0 +1,5 @@
+//! Builds this crate again when a migration changes: they are compiled in.
+
+fn main() {
+    println!("cargo:rerun-if-changed=../../migrations");
+}
