@@ -123,6 +123,7 @@ create table log_drains (
     kind text not null check (kind in ('syslog_tls_tcp', 'https_post')),
     destination jsonb not null,
     sealed_credentials bytea,
+    has_credentials boolean not null generated always as (sealed_credentials is not null) stored,
     drain_apps boolean not null,
     drain_databases boolean not null,
     drain_ephemeral_sessions boolean not null,

@@ -14,17 +14,15 @@ begin
     end loop;
 end $$;
 
-grant usage on schema stream to spillway_api, spillway_edge, spillway_worker;
+grant usage on schema stream to spillway_edge, spillway_worker;
 
 -- api: all control data, but no sealed value can be read back, and no record.
-grant select on organizations, memberships, environments, apps, databases, drain_positions, drain_leases,
-    drain_tests, edges, ephemeral_sessions, ssh_keys, users, refresh_tokens, api_tokens to spillway_api;
-grant insert, update on organizations, users, memberships, environments, apps, databases, api_tokens,
-    refresh_tokens to spillway_api;
-grant insert, update, delete on ssh_keys to spillway_api;
-grant delete on memberships, refresh_tokens to spillway_api;
+grant select on organizations, users, memberships, refresh_tokens, api_tokens, ssh_keys, environments, apps,
+    databases, drain_positions, drain_tests, edges, ephemeral_sessions to spillway_api;
+grant insert, update on refresh_tokens, api_tokens, environments, apps, databases to spillway_api;
+grant insert, delete on ssh_keys to spillway_api;
 grant select (app_id, name, updated_at), insert, update, delete on app_variables to spillway_api;
-grant select (id, environment_id, handle, kind, destination, drain_apps, drain_databases,
+grant select (id, environment_id, handle, kind, destination, has_credentials, drain_apps, drain_databases,
     drain_ephemeral_sessions, control_sequences, redraws, paused_at, revision, created_at, updated_at),
     insert, update, delete on log_drains to spillway_api;
 grant insert on drain_positions, drain_tests, ephemeral_sessions to spillway_api;

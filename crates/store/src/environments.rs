@@ -1,1 +1,235 @@
 //! Environments and their session policy.
+
+use model::{Environment as EnvironmentKind, Handle, Id, Organization, Role, User};
+use sqlx::FromRow;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::accounts::Held;
+use crate::{Store, StoreError};
+
+/// An environment that is not deleted.
+#[derive(Debug, Clone, FromRow)]
+pub struct Environment {
+    /// Its id.
+    #[sqlx(try_from = "Uuid")]
+    pub id: Id<EnvironmentKind>,
+    /// Who owns it.
+    #[sqlx(try_from = "Uuid")]
+    pub organization_id: Id<Organization>,
+    /// Its handle, unique in the organization.
+    #[sqlx(try_from = "String")]
+    pub handle: Handle,
+    /// A session without input and output ends after this.
+    pub idle_limit_seconds: i32,
+    /// Memory of a session's container.
+    pub memory_limit_bytes: i64,
+    /// Thousandths of a CPU for a session's container.
+    pub cpu_limit_millis: i32,
+    /// Processes in a session's container.
+    pub pids_limit: i32,
+    /// Raised by each change.
+    pub revision: i64,
+    /// When it was made.
+    pub created_at: OffsetDateTime,
+    /// When it was last changed.
+    pub updated_at: OffsetDateTime,
+}
+
+/// What to set; None leaves as is, or takes the table's default for a new one.
+#[derive(Debug, Clone, Default)]
+pub struct EnvironmentChange {
+    /// Its handle.
+    pub handle: Option<Handle>,
+    /// A session without input and output ends after this.
+    pub idle_limit_seconds: Option<i32>,
+    /// Memory of a session's container.
+    pub memory_limit_bytes: Option<i64>,
+    /// Thousandths of a CPU for a session's container.
+    pub cpu_limit_millis: Option<i32>,
+    /// Processes in a session's container.
+    pub pids_limit: Option<i32>,
+}
+
+/// How a deletion went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// It is gone.
+    Done,
+    /// It had another revision than expected, or was gone already.
+    Changed,
+    /// It still has apps, databases or log drains.
+    NotEmpty,
+}
+
+impl Store {
+    /// The user's role in an organization, found by its id or its handle.
+    pub async fn organization(
+        &self,
+        id_or_handle: &str,
+        user: Id<User>,
+    ) -> Result<Option<(Id<Organization>, Role)>, StoreError> {
+        let row: Option<(Uuid, String)> = sqlx::query_as(
+            "select o.id, m.role from organizations o
+             join memberships m on m.organization_id = o.id and m.user_id = $3
+             where case when $1::uuid is null then o.handle = $2 else o.id = $1 end",
+        )
+        .bind(id_or_handle.parse::<Uuid>().ok())
+        .bind(id_or_handle)
+        .bind(user.uuid())
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(|(id, role)| {
+            let role = role.parse().map_err(|_| StoreError::Invalid(format!("the role {role}")))?;
+            Ok((Id::from_uuid(id), role))
+        })
+        .transpose()
+    }
+
+    /// An environment in one of the user's organizations.
+    pub async fn environment(
+        &self,
+        id: Id<EnvironmentKind>,
+        user: Id<User>,
+    ) -> Result<Option<Held<Environment>>, StoreError> {
+        let row = sqlx::query(
+            "select e.*, m.role from environments e
+             join memberships m on m.organization_id = e.organization_id and m.user_id = $2
+             where e.id = $1 and e.deleted_at is null",
+        )
+        .bind(id.uuid())
+        .bind(user.uuid())
+        .fetch_optional(&self.pool)
+        .await?;
+        row.as_ref().map(Held::from_row).transpose()
+    }
+
+    /// Environments of the user's organizations, or of one of them, oldest first.
+    pub async fn environments(
+        &self,
+        user: Id<User>,
+        organization: Option<Id<Organization>>,
+        handle: Option<&str>,
+        after: Option<Uuid>,
+        limit: i64,
+    ) -> Result<Vec<Environment>, StoreError> {
+        Ok(sqlx::query_as(
+            "select e.* from environments e
+             join memberships m on m.organization_id = e.organization_id and m.user_id = $1
+             where e.deleted_at is null and ($2::uuid is null or e.organization_id = $2)
+               and ($3::text is null or e.handle = $3) and ($4::uuid is null or e.id > $4)
+             order by e.id limit $5",
+        )
+        .bind(user.uuid())
+        .bind(organization.map(Id::uuid))
+        .bind(handle)
+        .bind(after)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// Creates an environment; the index `environments_handle` refuses a handle that is taken.
+    pub async fn create_environment(
+        &self,
+        organization: Id<Organization>,
+        handle: &Handle,
+        policy: &EnvironmentChange,
+    ) -> Result<Environment, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let id = Uuid::now_v7();
+        sqlx::query("insert into environments (id, organization_id, handle) values ($1, $2, $3)")
+            .bind(id)
+            .bind(organization.uuid())
+            .bind(handle.as_str())
+            .execute(&mut *transaction)
+            .await?;
+        let environment = sqlx::query_as(
+            "update environments set
+                 idle_limit_seconds = coalesce($2, idle_limit_seconds),
+                 memory_limit_bytes = coalesce($3, memory_limit_bytes),
+                 cpu_limit_millis = coalesce($4, cpu_limit_millis),
+                 pids_limit = coalesce($5, pids_limit)
+             where id = $1 returning *",
+        )
+        .bind(id)
+        .bind(policy.idle_limit_seconds)
+        .bind(policy.memory_limit_bytes)
+        .bind(policy.cpu_limit_millis)
+        .bind(policy.pids_limit)
+        .fetch_one(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(environment)
+    }
+
+    /// Changes an environment; None if it has another revision than expected, or is gone.
+    pub async fn update_environment(
+        &self,
+        id: Id<EnvironmentKind>,
+        expected_revision: Option<i64>,
+        change: &EnvironmentChange,
+    ) -> Result<Option<Environment>, StoreError> {
+        Ok(sqlx::query_as(
+            "update environments set
+                 handle = coalesce($3, handle),
+                 idle_limit_seconds = coalesce($4, idle_limit_seconds),
+                 memory_limit_bytes = coalesce($5, memory_limit_bytes),
+                 cpu_limit_millis = coalesce($6, cpu_limit_millis),
+                 pids_limit = coalesce($7, pids_limit),
+                 revision = revision + 1, updated_at = now()
+             where id = $1 and deleted_at is null and revision = coalesce($2, revision)
+             returning *",
+        )
+        .bind(id.uuid())
+        .bind(expected_revision)
+        .bind(change.handle.as_ref().map(Handle::as_str))
+        .bind(change.idle_limit_seconds)
+        .bind(change.memory_limit_bytes)
+        .bind(change.cpu_limit_millis)
+        .bind(change.pids_limit)
+        .fetch_optional(&self.pool)
+        .await?)
+    }
+
+    /// Deletes an environment that has nothing in it.
+    pub async fn delete_environment(
+        &self,
+        id: Id<EnvironmentKind>,
+        expected_revision: Option<i64>,
+    ) -> Result<Deletion, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        // What is created in an environment holds a share lock on its row until it is visible.
+        let found = sqlx::query(
+            "select 1 from environments
+             where id = $1 and deleted_at is null and revision = coalesce($2, revision) for update",
+        )
+        .bind(id.uuid())
+        .bind(expected_revision)
+        .fetch_optional(&mut *transaction)
+        .await?;
+        if found.is_none() {
+            return Ok(Deletion::Changed);
+        }
+        let occupied: bool = sqlx::query_scalar(
+            "select exists (select 1 from apps where environment_id = $1 and deleted_at is null)
+                 or exists (select 1 from databases where environment_id = $1 and deleted_at is null)
+                 or exists (select 1 from log_drains where environment_id = $1)",
+        )
+        .bind(id.uuid())
+        .fetch_one(&mut *transaction)
+        .await?;
+        if occupied {
+            return Ok(Deletion::NotEmpty);
+        }
+        sqlx::query(
+            "update environments set deleted_at = now(), updated_at = now(), revision = revision + 1
+             where id = $1",
+        )
+        .bind(id.uuid())
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(Deletion::Done)
+    }
+}

@@ -22,6 +22,7 @@ pub mod log_drains;
 pub mod migrations;
 pub mod sessions;
 pub mod sign_in;
+pub mod tokens;
 
 /// A pool of connections to the control data.
 #[derive(Debug, Clone)]

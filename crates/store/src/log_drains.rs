@@ -1,1 +1,316 @@
 //! Log drains as the api sees them.
+//!
+//! Invariant: every change is told on the channel `spillway_drains` in the transaction that makes
+//! it. Credentials go in sealed and are never read here.
+
+use model::{Drain, Environment, Handle, Id, User};
+use serde_json::Value;
+use sqlx::{FromRow, PgConnection};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::accounts::Held;
+use crate::{Store, StoreError};
+
+/// A log drain, how far it has got and how it is.
+#[derive(Debug, Clone, FromRow)]
+pub struct LogDrain {
+    /// Its id.
+    #[sqlx(try_from = "Uuid")]
+    pub id: Id<Drain>,
+    /// Whose records it takes.
+    #[sqlx(try_from = "Uuid")]
+    pub environment_id: Id<Environment>,
+    /// Its handle, unique in the environment.
+    #[sqlx(try_from = "String")]
+    pub handle: Handle,
+    /// `syslog_tls_tcp` or `https_post`.
+    pub kind: String,
+    /// Where it sends, in the form of its kind; nothing secret.
+    pub destination: Value,
+    /// Whether it has sealed credentials.
+    pub has_credentials: bool,
+    /// Whether it takes apps' records.
+    pub drain_apps: bool,
+    /// Whether it takes databases' records.
+    pub drain_databases: bool,
+    /// Whether it takes ephemeral sessions' records.
+    pub drain_ephemeral_sessions: bool,
+    /// `keep` or `strip`.
+    pub control_sequences: String,
+    /// `keep` or `last`.
+    pub redraws: String,
+    /// Since when it is paused, if it is.
+    pub paused_at: Option<OffsetDateTime>,
+    /// Raised by each change of what is configured.
+    pub revision: i64,
+    /// When it was made.
+    pub created_at: OffsetDateTime,
+    /// When what is configured was last changed.
+    pub updated_at: OffsetDateTime,
+    /// Since when it fails, if it does.
+    pub failing_since: Option<OffsetDateTime>,
+    /// What last went wrong.
+    pub last_error: Option<String>,
+    /// When it did.
+    pub last_error_at: Option<OffsetDateTime>,
+    /// Records that it has yet to deliver.
+    pub lag_records: i64,
+    /// Age of the oldest of them.
+    pub lag_seconds: f64,
+    /// Lines delivered since it was made.
+    pub delivered_lines: i64,
+    /// Lines that the endpoint refused for good.
+    pub rejected_lines: i64,
+}
+
+/// A log drain to be created; its id is chosen beforehand, for its credentials are sealed to it.
+#[derive(Debug, Clone)]
+pub struct NewLogDrain {
+    /// Its id.
+    pub id: Id<Drain>,
+    /// Whose records it takes.
+    pub environment_id: Id<Environment>,
+    /// Its handle.
+    pub handle: Handle,
+    /// `syslog_tls_tcp` or `https_post`.
+    pub kind: &'static str,
+    /// Where it sends.
+    pub destination: Value,
+    /// Sealed to the workers' key.
+    pub sealed_credentials: Option<Vec<u8>>,
+    /// Whether it takes apps' records.
+    pub drain_apps: bool,
+    /// Whether it takes databases' records.
+    pub drain_databases: bool,
+    /// Whether it takes ephemeral sessions' records.
+    pub drain_ephemeral_sessions: bool,
+    /// `keep` or `strip`.
+    pub control_sequences: &'static str,
+    /// `keep` or `last`.
+    pub redraws: &'static str,
+}
+
+/// What to set; None leaves as is.
+#[derive(Debug, Clone, Default)]
+pub struct LogDrainChange {
+    /// Its handle.
+    pub handle: Option<Handle>,
+    /// Where it sends.
+    pub destination: Option<Value>,
+    /// Sealed credentials; `Some(None)` takes them away.
+    pub sealed_credentials: Option<Option<Vec<u8>>>,
+    /// Whether it takes apps' records.
+    pub drain_apps: Option<bool>,
+    /// Whether it takes databases' records.
+    pub drain_databases: Option<bool>,
+    /// Whether it takes ephemeral sessions' records.
+    pub drain_ephemeral_sessions: Option<bool>,
+    /// `keep` or `strip`.
+    pub control_sequences: Option<&'static str>,
+    /// `keep` or `last`.
+    pub redraws: Option<&'static str>,
+}
+
+// The api may not read sealed_credentials, so no statement here can say `d.*`.
+macro_rules! select {
+    ($columns:literal, $from:literal) => {
+        concat!(
+            "select d.id, d.environment_id, d.handle, d.kind, d.destination, d.has_credentials,
+                 d.drain_apps, d.drain_databases, d.drain_ephemeral_sessions, d.control_sequences,
+                 d.redraws, d.paused_at, d.revision, d.created_at, d.updated_at,
+                 p.failing_since, p.last_error, p.last_error_at,
+                 coalesce(p.lag_records, 0) as lag_records,
+                 coalesce(p.lag_seconds, 0) as lag_seconds,
+                 coalesce(p.delivered_lines, 0) as delivered_lines,
+                 coalesce(p.rejected_lines, 0) as rejected_lines",
+            $columns,
+            " from log_drains d left join drain_positions p on p.drain_id = d.id ",
+            $from
+        )
+    };
+}
+
+impl Store {
+    /// A drain in one of the user's organizations.
+    pub async fn log_drain(
+        &self,
+        id: Id<Drain>,
+        user: Id<User>,
+    ) -> Result<Option<Held<LogDrain>>, StoreError> {
+        let row = sqlx::query(select!(
+            ", m.role",
+            "join environments e on e.id = d.environment_id and e.deleted_at is null
+             join memberships m on m.organization_id = e.organization_id and m.user_id = $2
+             where d.id = $1"
+        ))
+        .bind(id.uuid())
+        .bind(user.uuid())
+        .fetch_optional(&self.pool)
+        .await?;
+        row.as_ref().map(Held::from_row).transpose()
+    }
+
+    /// Drains of an environment, oldest first.
+    pub async fn log_drains(
+        &self,
+        environment: Id<Environment>,
+        handle: Option<&str>,
+        after: Option<Uuid>,
+        limit: i64,
+    ) -> Result<Vec<LogDrain>, StoreError> {
+        Ok(sqlx::query_as(select!(
+            "",
+            "where d.environment_id = $1 and ($2::text is null or d.handle = $2)
+               and ($3::uuid is null or d.id > $3)
+             order by d.id limit $4"
+        ))
+        .bind(environment.uuid())
+        .bind(handle)
+        .bind(after)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// Creates a drain whose position is now; None if the environment is gone. The constraint
+    /// `log_drains_environment_id_handle_key` refuses a handle that is taken.
+    pub async fn create_log_drain(
+        &self,
+        drain: &NewLogDrain,
+    ) -> Result<Option<LogDrain>, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let done = sqlx::query(
+            "insert into log_drains (id, environment_id, handle, kind, destination,
+                 sealed_credentials, drain_apps, drain_databases, drain_ephemeral_sessions,
+                 control_sequences, redraws)
+             select $1, e.id, $3, $4, $5, $6, $7, $8, $9, $10, $11 from environments e
+             where e.id = $2 and e.deleted_at is null for share",
+        )
+        .bind(drain.id.uuid())
+        .bind(drain.environment_id.uuid())
+        .bind(drain.handle.as_str())
+        .bind(drain.kind)
+        .bind(&drain.destination)
+        .bind(&drain.sealed_credentials)
+        .bind(drain.drain_apps)
+        .bind(drain.drain_databases)
+        .bind(drain.drain_ephemeral_sessions)
+        .bind(drain.control_sequences)
+        .bind(drain.redraws)
+        .execute(&mut *transaction)
+        .await?;
+        if done.rows_affected() == 0 {
+            return Ok(None);
+        }
+        // Readers see what is below xmin, and no seq reaches 2^62: all that is visible now is past.
+        sqlx::query(
+            "insert into drain_positions (drain_id, low_xid, low_seq, high_xid, high_seq)
+             select $1, visible.xid, visible.seq, visible.xid, visible.seq
+             from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1 as xid,
+                          4611686018427387904 as seq) as visible",
+        )
+        .bind(drain.id.uuid())
+        .execute(&mut *transaction)
+        .await?;
+        let created = announce_and_read(&mut transaction, drain.id).await?;
+        transaction.commit().await?;
+        Ok(created)
+    }
+
+    /// Changes a drain; None if it has another revision than expected, or is gone.
+    pub async fn update_log_drain(
+        &self,
+        id: Id<Drain>,
+        expected_revision: Option<i64>,
+        change: &LogDrainChange,
+    ) -> Result<Option<LogDrain>, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let done = sqlx::query(
+            "update log_drains set handle = coalesce($3, handle),
+                 destination = coalesce($4, destination),
+                 sealed_credentials = case when $5 then $6 else sealed_credentials end,
+                 drain_apps = coalesce($7, drain_apps),
+                 drain_databases = coalesce($8, drain_databases),
+                 drain_ephemeral_sessions = coalesce($9, drain_ephemeral_sessions),
+                 control_sequences = coalesce($10, control_sequences),
+                 redraws = coalesce($11, redraws),
+                 revision = revision + 1, updated_at = now()
+             where id = $1 and revision = coalesce($2, revision)",
+        )
+        .bind(id.uuid())
+        .bind(expected_revision)
+        .bind(change.handle.as_ref().map(Handle::as_str))
+        .bind(&change.destination)
+        .bind(change.sealed_credentials.is_some())
+        .bind(change.sealed_credentials.as_ref().and_then(Option::as_deref))
+        .bind(change.drain_apps)
+        .bind(change.drain_databases)
+        .bind(change.drain_ephemeral_sessions)
+        .bind(change.control_sequences)
+        .bind(change.redraws)
+        .execute(&mut *transaction)
+        .await?;
+        if done.rows_affected() == 0 {
+            return Ok(None);
+        }
+        let changed = announce_and_read(&mut transaction, id).await?;
+        transaction.commit().await?;
+        Ok(changed)
+    }
+
+    /// Pauses a drain, or lets it go on; None if it is gone. What is so already stays as it is.
+    pub async fn pause_log_drain(
+        &self,
+        id: Id<Drain>,
+        paused: bool,
+    ) -> Result<Option<LogDrain>, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query(
+            "update log_drains set paused_at = case when $2 then now() end,
+                 revision = revision + 1, updated_at = now()
+             where id = $1 and (paused_at is not null) <> $2",
+        )
+        .bind(id.uuid())
+        .bind(paused)
+        .execute(&mut *transaction)
+        .await?;
+        let drain = announce_and_read(&mut transaction, id).await?;
+        transaction.commit().await?;
+        Ok(drain)
+    }
+
+    /// Deletes a drain with its position and rejected lines; false if it has another revision than
+    /// expected, or is gone.
+    pub async fn delete_log_drain(
+        &self,
+        id: Id<Drain>,
+        expected_revision: Option<i64>,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let done = sqlx::query(
+            "delete from log_drains where id = $1 and revision = coalesce($2, revision)",
+        )
+        .bind(id.uuid())
+        .bind(expected_revision)
+        .execute(&mut *transaction)
+        .await?;
+        announce_and_read(&mut transaction, id).await?;
+        transaction.commit().await?;
+        Ok(done.rows_affected() == 1)
+    }
+}
+
+async fn announce_and_read(
+    connection: &mut PgConnection,
+    id: Id<Drain>,
+) -> Result<Option<LogDrain>, StoreError> {
+    sqlx::query("select pg_notify('spillway_drains', $1)")
+        .bind(id.to_string())
+        .execute(&mut *connection)
+        .await?;
+    Ok(sqlx::query_as(select!("", "where d.id = $1"))
+        .bind(id.uuid())
+        .fetch_optional(connection)
+        .await?)
+}
