@@ -1,0 +1,140 @@
+//! A program on a pseudo-terminal, as a person would use it.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::process::ExitStatus;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use rustix::fs::{Mode, OFlags};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use crate::wait;
+
+/// A running program and what its terminal shows. Dropping it hangs up and kills.
+#[derive(Debug)]
+pub struct Terminal {
+    child: Child,
+    master: OwnedFd,
+    shown: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Terminal {
+    /// Starts `command` as the leader of a new session on a terminal of this size.
+    pub fn start(command: Command, columns: u16, rows: u16) -> Result<Self> {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+        grantpt(&master)?;
+        unlockpt(&master)?;
+        let name = ptsname(&master, Vec::new())?;
+        let slave = rustix::fs::open(
+            &*name,
+            OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        tcsetwinsize(&master, size(columns, rows))?;
+        // setsid makes its standard input the controlling terminal, then becomes the program.
+        let command = command.into_std();
+        let mut leader = Command::new("setsid");
+        leader.arg("--ctty").arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => leader.env(name, value),
+                None => leader.env_remove(name),
+            };
+        }
+        if let Some(folder) = command.get_current_dir() {
+            leader.current_dir(folder);
+        }
+        let child = leader
+            .stdin(slave.try_clone()?)
+            .stdout(slave.try_clone()?)
+            .stderr(slave)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        let shown = Arc::default();
+        let terminal = Self { child, master, shown };
+        terminal.read_in_background()?;
+        Ok(terminal)
+    }
+
+    fn read_in_background(&self) -> Result<()> {
+        use std::io::Read as _;
+        let mut master = File::from(self.master.try_clone()?);
+        let shown = Arc::clone(&self.shown);
+        // A thread: a terminal's master is no socket. It ends with the last holder of the slave.
+        std::thread::spawn(move || {
+            let mut buffer = vec![0; 65536];
+            while let Ok(count @ 1..) = master.read(&mut buffer) {
+                let bytes = buffer.get(..count).unwrap_or_default();
+                shown.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+            }
+        });
+        Ok(())
+    }
+
+    /// Everything shown so far.
+    #[must_use]
+    pub fn shown(&self) -> Vec<u8> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Everything shown so far, as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.shown()).into_owned()
+    }
+
+    /// Types.
+    pub fn type_in(&self, keys: &str) -> Result<()> {
+        let mut rest = keys.as_bytes();
+        while !rest.is_empty() {
+            let written = rustix::io::write(&self.master, rest)?;
+            rest = rest.get(written..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Waits until the text is on the screen `count` times (typing echoes, so a command's own text
+    /// appears once before its output does).
+    pub async fn wait_for(&mut self, text: &str, count: usize, deadline: Duration) -> Result<()> {
+        let waited = wait::until_true(&format!("{text:?} on the terminal"), deadline, async || {
+            if self.text().matches(text).count() >= count {
+                return Ok(true);
+            }
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the program has ended ({status})");
+            }
+            Ok(false)
+        })
+        .await;
+        waited.with_context(|| format!("the terminal shows:\n{}", self.text()))
+    }
+
+    /// Changes the terminal's size; the program gets SIGWINCH.
+    pub fn resize(&self, columns: u16, rows: u16) -> Result<()> {
+        Ok(tcsetwinsize(&self.master, size(columns, rows))?)
+    }
+
+    /// Waits until the program has ended by itself.
+    pub async fn ended(&mut self, deadline: Duration) -> Result<ExitStatus> {
+        match timeout(deadline, self.child.wait()).await {
+            Ok(status) => Ok(status?),
+            Err(_) => bail!("the program runs on; the terminal shows:\n{}", self.text()),
+        }
+    }
+
+    /// The program's process id, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+}
+
+const fn size(columns: u16, rows: u16) -> Winsize {
+    Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
+}
