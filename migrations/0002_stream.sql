@@ -22,9 +22,10 @@ create index blocks_environment on stream.blocks (environment_id, xid, seq);
 
 -- Makes the partition for the UTC day of `at` unless it is there. Appenders call it when an insert
 -- finds no partition; they may not create tables themselves. Days far from now are refused, so a
--- wrong clock cannot litter the catalogue.
+-- wrong clock cannot litter the catalogue. Making a table and attaching it blocks neither appends nor
+-- readers; `create table ... partition of` waits for all of them and lets none in meanwhile.
 create function stream.ensure_partition(at timestamptz) returns void
-language plpgsql security definer set search_path = pg_catalog as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     day date := (at at time zone 'UTC')::date;
     name text := 'blocks_' || to_char(day, 'YYYYMMDD');
@@ -34,16 +35,18 @@ begin
     end if;
     perform pg_advisory_xact_lock(hashtext('stream.ensure_partition'));
     if to_regclass('stream.' || name) is null then
+        execute format('create table stream.%I (like stream.blocks including all)', name);
         execute format(
-            'create table stream.%I partition of stream.blocks for values from (%L) to (%L)',
+            'alter table stream.blocks attach partition stream.%I for values from (%L) to (%L)',
             name, (day::timestamp at time zone 'UTC'), ((day + 1)::timestamp at time zone 'UTC'));
     end if;
 end $$;
 revoke all on function stream.ensure_partition from public;
 
--- Drops the partitions of which every block was made before `before`; answers how many.
+-- Drops the partitions of which every block was made before `before`; answers how many. Dropping
+-- waits for all who use the stream and lets none in meanwhile, so it gives up soon: trim again later.
 create function stream.trim(before timestamptz) returns integer
-language plpgsql security definer set search_path = pg_catalog as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
 declare
     partition text;
     dropped integer := 0;

@@ -33,7 +33,7 @@ grant select (id, email, name, disabled_at) on users to spillway_edge;
 grant select on organizations, memberships, environments, apps, app_variables, databases, ssh_keys to spillway_edge;
 grant update (last_used_at) on ssh_keys to spillway_edge;
 grant select, insert, update on edges, ephemeral_sessions to spillway_edge;
-grant insert on stream.blocks to spillway_edge;
+grant insert (id, made_at, environment_id, header, payload) on stream.blocks to spillway_edge;
 grant select (id, made_at, environment_id, xid, seq, header) on stream.blocks to spillway_edge;
 grant usage on sequence stream.blocks_seq to spillway_edge;
 grant execute on function stream.ensure_partition to spillway_edge;

@@ -1,11 +1,181 @@
-//! The stream in PostgreSQL.
-/// Placeholder.
+//! The stream in PostgreSQL: the table `stream.blocks`, partitioned by the day a block was made.
+//!
+//! An appended block carries the id of its transaction (`xid`) and a number (`seq`), both taken
+//! before the commit, so blocks become visible out of order. Readers therefore read in the order of
+//! (xid, seq) and only below the oldest transaction that is still open, of which nothing can appear
+//! any more. A transaction left open in this database cluster holds every reader back.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use model::{Environment, Id, Producer, Secret, Timestamp};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::{AppendError, Block, LogStream, Position, ReadError};
+
+mod notifier;
+mod reader;
+mod session;
+mod tail;
+mod wakes;
+mod writer;
+
+use notifier::Notifier;
+use reader::Readers;
+use session::{Dialer, Failure};
+use wakes::Wakes;
+use writer::Append;
+
+/// Appends that may wait for a writer; more wait before they are queued.
+const QUEUE: usize = 1024;
+
+/// How a stream in PostgreSQL is reached.
+#[derive(Debug, Clone)]
+pub struct PostgresSettings {
+    /// `postgres://role:password@host/database`, without TLS.
+    pub database_url: Secret<String>,
+    /// Connections that append, 1 to 4: more only wait for each other.
+    pub writers: usize,
+    /// Connections that all readers together use at a time; one more listens.
+    pub readers: usize,
+    /// How long an append may take, waiting included, and a page of a reader.
+    pub deadline: Duration,
+    /// Bytes of blocks that a reader fetches, and holds, at a time; at least one block.
+    pub page_bytes: u32,
+}
+
+impl PostgresSettings {
+    /// The usual settings: 2 writers, 4 readers, 10 s, 1 MiB.
+    #[must_use]
+    pub const fn new(database_url: Secret<String>) -> Self {
+        Self {
+            database_url,
+            writers: 2,
+            readers: 4,
+            deadline: Duration::from_secs(10),
+            page_bytes: 1 << 20,
+        }
+    }
+}
+
+/// Why a stream cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("connect")]
-pub struct ConnectError;
-/// Placeholder.
+pub enum ConnectError {
+    /// The URL is not one of PostgreSQL.
+    #[error("the log stream's database URL is not valid: {0}")]
+    InvalidUrl(String),
+    /// The database cannot be reached or refuses this role.
+    #[error("the log stream's database cannot be used: {0}")]
+    Unavailable(String),
+    /// The stream's table is not there.
+    #[error("the log stream's table does not exist: run the migrations first")]
+    NotMigrated,
+}
+
+/// How far one producer's records have got in the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerTail {
+    /// The last record's number.
+    pub last_seq: u64,
+    /// When the last record happened.
+    pub last_at: Timestamp,
+    /// Bytes of output that all its records hold.
+    pub output_bytes: u64,
+}
+
+/// The stream in PostgreSQL. Clones share connections; the stream's tasks stop, and its connections
+/// close, when the last clone and the last reader are dropped.
 #[derive(Debug, Clone)]
-pub struct PostgresSettings;
-/// Placeholder.
-#[derive(Debug, Clone)]
-pub struct PostgresStream;
+pub struct PostgresStream {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    appends: mpsc::Sender<Append>,
+    deadline: Duration,
+    dialer: Dialer,
+    readers: Readers,
+    wakes: Arc<Wakes>,
+    // Both end their tasks when dropped. Only who reads needs to listen.
+    _writers: JoinSet<()>,
+    listener: OnceLock<JoinSet<()>>,
+}
+
+impl PostgresStream {
+    /// Checks that the stream is there, and starts its writers.
+    pub async fn connect(settings: PostgresSettings) -> Result<Self, ConnectError> {
+        let dialer = Dialer::new(&settings.database_url, settings.deadline)?;
+        dialer.check().await?;
+
+        let (appends, queue) = mpsc::channel(QUEUE);
+        let notifier = Arc::new(Notifier::default());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Arc::clone(&notifier).run(dialer.clone()));
+        let queue = Arc::new(tokio::sync::Mutex::new(queue));
+        for _ in 0..settings.writers.clamp(1, 4) {
+            let (queue, notifier) = (Arc::clone(&queue), Arc::clone(&notifier));
+            tasks.spawn(writer::run(dialer.clone(), queue, notifier));
+        }
+        let readers = Readers::new(dialer.clone(), settings.readers, settings.page_bytes);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                appends,
+                deadline: settings.deadline,
+                dialer,
+                readers,
+                wakes: Arc::default(),
+                _writers: tasks,
+                listener: OnceLock::new(),
+            }),
+        })
+    }
+
+    /// How far a producer's records have got; `None` without any since `since`, the time of its first
+    /// record or before. It looks at headers only, so a role that may not read payloads can ask.
+    pub async fn tail_of(
+        &self,
+        environment: Id<Environment>,
+        producer: Id<Producer>,
+        since: SystemTime,
+    ) -> Result<Option<ProducerTail>, ReadError> {
+        self.inner.readers.tail_of(environment, producer, since).await
+    }
+}
+
+#[async_trait]
+impl LogStream for PostgresStream {
+    async fn append(&self, block: Arc<Block>) -> Result<(), AppendError> {
+        let (append, outcome) = Append::new(block);
+        let done = async {
+            let stopped = || Failure::unknown("the stream's writers have stopped");
+            self.inner.appends.send(append).await.map_err(|_| stopped())?;
+            outcome.await.unwrap_or_else(|_| Err(stopped()))
+        };
+        match tokio::time::timeout(self.inner.deadline, done).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(failure)) => Err(failure.into()),
+            Err(_) => Err(Failure::late(self.inner.deadline).into()),
+        }
+    }
+
+    fn read(
+        &self,
+        environment: Id<Environment>,
+        from: Position,
+    ) -> BoxStream<'static, Result<(Position, Block), ReadError>> {
+        self.inner.listener.get_or_init(|| {
+            let mut tasks = JoinSet::new();
+            tasks.spawn(Arc::clone(&self.inner.wakes).run(self.inner.dialer.clone()));
+            tasks
+        });
+        tail::follow(Arc::clone(&self.inner), environment, from)
+    }
+
+    async fn trim(&self, before: SystemTime) -> Result<u32, ReadError> {
+        self.inner.readers.trim(before).await
+    }
+}

@@ -1,0 +1,243 @@
+//! The protobuf messages of records, and how events become messages. The rules for tags stand in
+//! [`super::wire`].
+
+use std::time::Duration;
+
+use model::{ExitStatus, OutputStream, TerminalSize};
+
+use super::DecodeError;
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Record {
+    /// The origin's place in the table.
+    #[prost(uint32, tag = "1")]
+    pub(super) origin: u32,
+    /// The number less the one after this origin's previous record (wrapping); 0 without a gap.
+    #[prost(uint64, tag = "2")]
+    pub(super) seq_skip: u64,
+    /// The time less the previous record's (wrapping); the first one's is the time itself.
+    #[prost(sint64, tag = "3")]
+    pub(super) at_change: i64,
+    #[prost(oneof = "Event", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16")]
+    pub(super) event: Option<Event>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub(super) enum Event {
+    #[prost(message, tag = "4")]
+    Output(Output),
+    #[prost(message, tag = "5")]
+    Input(Carried),
+    #[prost(message, tag = "6")]
+    Line(Carried),
+    #[prost(message, tag = "7")]
+    SessionStarted(SessionStarted),
+    #[prost(message, tag = "8")]
+    Pty(Pty),
+    #[prost(message, tag = "9")]
+    Resize(Size),
+    #[prost(string, tag = "10")]
+    Env(String),
+    #[prost(message, tag = "11")]
+    Exec(Carried),
+    #[prost(message, tag = "12")]
+    Shell(()),
+    #[prost(string, tag = "13")]
+    Subsystem(String),
+    #[prost(string, tag = "14")]
+    Signal(String),
+    #[prost(message, tag = "15")]
+    Exit(Exit),
+    #[prost(message, tag = "16")]
+    SessionEnded(SessionEnded),
+}
+
+/// Output; its bytes stand apart, and `length` says how many of the next ones they are.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Output {
+    /// 0 is standard output, 1 is standard error.
+    #[prost(uint32, tag = "1")]
+    stream: u32,
+    #[prost(uint64, tag = "2")]
+    offset: u64,
+    #[prost(uint64, tag = "3")]
+    length: u64,
+}
+
+/// Another event whose bytes stand apart.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Carried {
+    #[prost(uint64, tag = "1")]
+    offset: u64,
+    #[prost(uint64, tag = "2")]
+    length: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct SessionStarted {
+    #[prost(string, tag = "1")]
+    image: String,
+    #[prost(string, tag = "2")]
+    client_address: String,
+    #[prost(string, tag = "3")]
+    client_version: String,
+    #[prost(string, tag = "4")]
+    auth_method: String,
+    #[prost(string, tag = "5")]
+    key_fingerprint: String,
+    #[prost(string, optional, tag = "6")]
+    reason: Option<String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Pty {
+    #[prost(string, tag = "1")]
+    term: String,
+    #[prost(uint32, tag = "2")]
+    columns: u32,
+    #[prost(uint32, tag = "3")]
+    rows: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Size {
+    #[prost(uint32, tag = "1")]
+    columns: u32,
+    #[prost(uint32, tag = "2")]
+    rows: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Exit {
+    #[prost(uint32, tag = "1")]
+    code: u32,
+    #[prost(string, optional, tag = "2")]
+    signal: Option<String>,
+    #[prost(bool, tag = "3")]
+    core_dumped: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct SessionEnded {
+    #[prost(string, tag = "1")]
+    reason: String,
+    #[prost(bool, tag = "2")]
+    aborted: bool,
+    #[prost(uint64, tag = "3")]
+    output_bytes: u64,
+    #[prost(uint64, tag = "4")]
+    seconds: u64,
+    #[prost(uint32, tag = "5")]
+    nanos: u32,
+}
+
+pub(super) fn pack(event: &model::Event) -> Event {
+    use model::Event as Model;
+    let carried = |offset, bytes: &[u8]| Carried { offset, length: bytes.len() as u64 };
+    match event {
+        Model::Output { stream, offset, bytes } => Event::Output(Output {
+            stream: match stream {
+                OutputStream::Stdout => 0,
+                OutputStream::Stderr => 1,
+            },
+            offset: *offset,
+            length: bytes.len() as u64,
+        }),
+        Model::Input { offset, bytes } => Event::Input(carried(*offset, bytes)),
+        Model::Line { bytes } => Event::Line(carried(0, bytes)),
+        Model::SessionStarted(started) => Event::SessionStarted(SessionStarted {
+            image: started.image.clone(),
+            client_address: started.client_address.clone(),
+            client_version: started.client_version.clone(),
+            auth_method: started.auth_method.clone(),
+            key_fingerprint: started.key_fingerprint.clone(),
+            reason: started.reason.clone(),
+        }),
+        Model::Pty { term, size } => {
+            Event::Pty(Pty { term: term.clone(), columns: size.columns, rows: size.rows })
+        }
+        Model::Resize { size } => Event::Resize(Size { columns: size.columns, rows: size.rows }),
+        Model::Env { name } => Event::Env(name.clone()),
+        Model::Exec { command } => Event::Exec(carried(0, command)),
+        Model::Shell => Event::Shell(()),
+        Model::Subsystem { name } => Event::Subsystem(name.clone()),
+        Model::Signal { name } => Event::Signal(name.clone()),
+        Model::Exit(ExitStatus::Code(code)) => {
+            Event::Exit(Exit { code: *code, signal: None, core_dumped: false })
+        }
+        Model::Exit(ExitStatus::Signal { name, core_dumped }) => {
+            Event::Exit(Exit { code: 0, signal: Some(name.clone()), core_dumped: *core_dumped })
+        }
+        Model::SessionEnded { reason, aborted, output_bytes, duration } => {
+            Event::SessionEnded(SessionEnded {
+                reason: reason.clone(),
+                aborted: *aborted,
+                output_bytes: *output_bytes,
+                seconds: duration.as_secs(),
+                nanos: duration.subsec_nanos(),
+            })
+        }
+    }
+}
+
+/// The event, with its bytes taken from the front of `carried`.
+pub(super) fn unpack(event: Event, carried: &mut &[u8]) -> Result<model::Event, DecodeError> {
+    use model::Event as Model;
+    let mut take = |length: u64| -> Result<Vec<u8>, DecodeError> {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let (bytes, rest) = carried
+            .split_at_checked(length)
+            .ok_or(DecodeError::Damaged("a record's bytes are cut off"))?;
+        *carried = rest;
+        Ok(bytes.to_vec())
+    };
+    Ok(match event {
+        Event::Output(Output { stream, offset, length }) => Model::Output {
+            stream: match stream {
+                0 => OutputStream::Stdout,
+                1 => OutputStream::Stderr,
+                _ => return Err(DecodeError::UnknownKind("output stream")),
+            },
+            offset,
+            bytes: take(length)?,
+        },
+        Event::Input(Carried { offset, length }) => Model::Input { offset, bytes: take(length)? },
+        Event::Line(Carried { length, .. }) => Model::Line { bytes: take(length)? },
+        Event::SessionStarted(started) => Model::SessionStarted(model::SessionStarted {
+            image: started.image,
+            client_address: started.client_address,
+            client_version: started.client_version,
+            auth_method: started.auth_method,
+            key_fingerprint: started.key_fingerprint,
+            reason: started.reason,
+        }),
+        Event::Pty(Pty { term, columns, rows }) => {
+            Model::Pty { term, size: TerminalSize { columns, rows } }
+        }
+        Event::Resize(Size { columns, rows }) => {
+            Model::Resize { size: TerminalSize { columns, rows } }
+        }
+        Event::Env(name) => Model::Env { name },
+        Event::Exec(Carried { length, .. }) => Model::Exec { command: take(length)? },
+        Event::Shell(()) => Model::Shell,
+        Event::Subsystem(name) => Model::Subsystem { name },
+        Event::Signal(name) => Model::Signal { name },
+        Event::Exit(Exit { code, signal: None, .. }) => Model::Exit(ExitStatus::Code(code)),
+        Event::Exit(Exit { signal: Some(name), core_dumped, .. }) => {
+            Model::Exit(ExitStatus::Signal { name, core_dumped })
+        }
+        Event::SessionEnded(ended) => {
+            if ended.nanos >= 1_000_000_000 {
+                return Err(DecodeError::Damaged(
+                    "a duration has more than a second of nanoseconds",
+                ));
+            }
+            Model::SessionEnded {
+                reason: ended.reason,
+                aborted: ended.aborted,
+                output_bytes: ended.output_bytes,
+                duration: Duration::new(ended.seconds, ended.nanos),
+            }
+        }
+    })
+}
