@@ -180,6 +180,12 @@ impl HttpsReceiver {
         self.state.with(|state| state.requests.clone())
     }
 
+    /// Every request since the last call, which are then forgotten.
+    #[must_use]
+    pub fn take_requests(&self) -> Vec<Received> {
+        self.state.with(|state| std::mem::take(&mut state.requests))
+    }
+
     /// The lines of every request that was accepted, in order.
     pub fn accepted_lines(&self) -> Result<Vec<Value>> {
         let accepted = self.requests().into_iter().filter(Received::is_accepted);

@@ -1,0 +1,83 @@
+//! What the services' database roles can do with the stream.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result};
+use e2e::postgres::{TestDatabase, connect};
+use log_stream::{AppendError, ConnectError, LogStream as _, Position};
+use model::Id;
+
+use super::{Appender, open, read};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn edge_appends_and_reads_headers_only() -> Result<()> {
+    let database = TestDatabase::create().await?;
+    let stream = open(&database.edge_url()?).await?;
+    let environment = Id::generate();
+    let (mut appender, mut other) = (Appender::new(environment), Appender::new(environment));
+    let began = SystemTime::now();
+    assert_eq!(stream.tail_of(environment, appender.producer(), began).await?, None);
+
+    let mut last = None;
+    for bytes in [&b"one"[..], b"", b"three"] {
+        let block = appender.block(bytes);
+        stream.append(Arc::clone(&block)).await?;
+        // The second time, too, without the right to read what is there.
+        stream.append(Arc::clone(&block)).await?;
+        last = Some(block);
+        stream.append(other.block(b"another's")).await?;
+    }
+    let tail = stream.tail_of(environment, appender.producer(), began).await?.context("a tail")?;
+    assert_eq!((tail.last_seq, tail.output_bytes), (2, 8));
+    assert_eq!(Some(tail.last_at), last.map(|block| block.header().last_at));
+    let later = began + Duration::from_hours(24);
+    assert_eq!(stream.tail_of(environment, appender.producer(), later).await?, None);
+    assert_eq!(stream.tail_of(Id::generate(), appender.producer(), began).await?, None);
+
+    assert!(read(&stream, environment, Position::START, 1).await.is_err());
+    assert!(stream.trim(SystemTime::now()).await.is_err());
+    let edge = connect(&database.edge_url()?).await?;
+    for statement in [
+        "select payload from stream.blocks",
+        "insert into stream.blocks (id, made_at, environment_id, xid, header, payload) \
+         values (gen_random_uuid(), now(), gen_random_uuid(), '1', '', '')",
+        "update stream.blocks set header = ''",
+        "delete from stream.blocks",
+    ] {
+        let error = edge.batch_execute(statement).await.expect_err(statement);
+        assert_eq!(error.code(), Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn worker_reads_and_trims_and_cannot_append() -> Result<()> {
+    let database = TestDatabase::create().await?;
+    let environment = Id::generate();
+    let block = Appender::new(environment).block(b"read me");
+    open(&database.edge_url()?).await?.append(Arc::clone(&block)).await?;
+
+    let stream = open(&database.worker_url()?).await?;
+    let blocks = read(&stream, environment, Position::START, 1).await?;
+    assert_eq!(blocks[0].1, *block);
+    let refused = stream.append(Appender::new(environment).block(b"mine")).await;
+    assert!(matches!(refused, Err(AppendError::Refused(_))), "{refused:?}");
+    assert_eq!(stream.trim(SystemTime::now()).await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connecting_tells_what_is_wrong() -> Result<()> {
+    let database = TestDatabase::create().await?;
+    let admin = database.connect().await?;
+    admin.batch_execute("drop schema stream cascade").await?;
+    let error = open(database.admin_url()).await.expect_err("no table");
+    assert!(matches!(error.downcast_ref(), Some(ConnectError::NotMigrated)), "{error}");
+    let error = open("postgres://x:hunter2@%2Fnowhere/x").await.expect_err("no server");
+    assert!(matches!(error.downcast_ref(), Some(ConnectError::Unavailable(_))), "{error}");
+    let error = open("hunter2").await.expect_err("no URL");
+    assert!(matches!(error.downcast_ref(), Some(ConnectError::InvalidUrl(_))), "{error}");
+    assert!(!error.to_string().contains("hunter2"), "{error}");
+    Ok(())
+}
