@@ -1,1 +1,113 @@
-//! Placeholder.
+//! Readers of the stream that deliver to customers' endpoints.
+//!
+//! Each log drain has one pipeline in one worker: it reads the stream from the drain's position,
+//! makes lines, and sends them until the endpoint has them. Workers share the drains by leases.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use log_stream::{ConnectError, PostgresSettings, PostgresStream};
+use model::{Id, OpeningKey, Secret};
+use service::Shutdown;
+use store::{Store, StoreError};
+
+mod batch;
+mod config;
+mod destination;
+mod drain;
+mod drain_test;
+mod egress;
+mod encode;
+mod lease;
+mod lines;
+mod pipeline;
+mod send_queue;
+mod supervisor;
+mod tls;
+mod trace;
+
+pub use config::{Config, Connections, Settings};
+
+use batch::BatchLimits;
+use egress::Egress;
+use pipeline::Context;
+use supervisor::Supervisor;
+
+/// A worker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The key that opens credentials is not to be had.
+    #[error("cannot read the drains' opening key from {path}: {reason}")]
+    OpeningKey {
+        /// The file.
+        path: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The control data is not to be had.
+    #[error("the drain worker cannot use the database: {0}")]
+    Store(#[from] StoreError),
+    /// The stream is not to be had.
+    #[error("the drain worker cannot use the log stream: {0}")]
+    Stream(#[from] ConnectError),
+}
+
+/// A worker ended otherwise than by request.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Pipelines did not end in time; what they had not confirmed is delivered again.
+    #[error("some drains did not stop within {0:?}")]
+    NotStopped(Duration),
+}
+
+/// A worker that has connected and not begun.
+pub struct Bound {
+    supervisor: Supervisor,
+}
+
+/// Connects; fails if the database, the stream or the key is not to be had.
+pub async fn bind(config: Config) -> Result<Bound, StartError> {
+    let Config { settings, connections } = config;
+    let key_file = &connections.drain_opening_key;
+    let unusable =
+        |reason: String| StartError::OpeningKey { path: key_file.display().to_string(), reason };
+    let text = tokio::fs::read_to_string(key_file).await.map_err(|e| unusable(e.to_string()))?;
+    let opening_key: OpeningKey = Secret::new(text)
+        .expose()
+        .parse()
+        .map_err(|e: model::InvalidKey| unusable(e.to_string()))?;
+    let url = &connections.drain_database_url;
+    let store = Store::connect(url, settings.drain_database_connections)?;
+    store.ping().await?;
+    let stream = PostgresStream::connect(PostgresSettings {
+        // A worker only reads.
+        writers: 1,
+        page_bytes: 512 * 1024,
+        ..PostgresSettings::new(Secret::new(url.clone()))
+    })
+    .await?;
+    let bytes = |setting: u32| usize::try_from(setting).unwrap_or(usize::MAX);
+    let millis = |setting: u32| Duration::from_millis(setting.into());
+    let context = Context {
+        store,
+        stream: Arc::new(stream),
+        egress: Egress::new(settings.drain_allow_network.clone()),
+        batch: BatchLimits {
+            bytes: bytes(settings.drain_batch_bytes),
+            lines: bytes(settings.drain_batch_lines),
+        },
+        line_bytes: bytes(settings.drain_line_bytes),
+        pause: millis(settings.drain_pause_ms),
+        redelivery_window: millis(settings.drain_redelivery_window_ms),
+        redelivery_bytes: bytes(settings.drain_redelivery_bytes),
+        opening_key,
+    };
+    Ok(Bound { supervisor: Supervisor::new(context, Id::generate(), settings.lease()) })
+}
+
+impl Bound {
+    /// Works until the shutdown is requested, then gives its drains back.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
+        self.supervisor.run(shutdown).await
+    }
+}

@@ -1,2 +1,30 @@
-//! Placeholder.
-fn main() {}
+//! The drain worker as a process of its own.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use service::{Shutdown, TelemetrySettings};
+
+/// Delivers records to customers' log endpoints.
+#[derive(Parser)]
+#[command(name = "spillway-drain-worker", version)]
+struct Cli {
+    /// A file with settings: TOML, with the long flags as keys.
+    #[arg(long, env = "SPILLWAY_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    worker: drain_worker::Config,
+    #[command(flatten)]
+    telemetry: TelemetrySettings,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let cli: Cli = service::config::load();
+    service::start_telemetry(&cli.telemetry)?;
+    service::install_crypto_provider();
+    let shutdown = Shutdown::new();
+    shutdown.on_signals()?;
+    drain_worker::bind(cli.worker).await?.run(shutdown).await?;
+    Ok(())
+}

@@ -80,3 +80,52 @@ impl Store {
 }
 
 // The worker's half.
+
+/// A wish to test a drain that nobody has answered.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenDrainTest {
+    /// The wish's id.
+    pub id: Uuid,
+    /// The drain.
+    pub drain: Id<Drain>,
+}
+
+impl Store {
+    /// The tests that somebody still waits for.
+    pub async fn open_drain_tests(&self) -> Result<Vec<OpenDrainTest>, StoreError> {
+        // Older ones were given up: a test line long after would only confuse.
+        let rows: Vec<(Uuid, Uuid)> = sqlx::query_as(
+            "select id, drain_id from drain_tests
+             where finished_at is null and requested_at > now() - interval '10 seconds'",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let test = |(id, drain)| OpenDrainTest { id, drain: Id::from_uuid(drain) };
+        Ok(rows.into_iter().map(test).collect())
+    }
+
+    /// Answers a test.
+    pub async fn finish_drain_test(
+        &self,
+        test: Uuid,
+        ok: bool,
+        steps: &Value,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query(
+            "update drain_tests set finished_at = now(), ok = $2, steps = $3
+             where id = $1 and finished_at is null",
+        )
+        .bind(test)
+        .bind(ok)
+        .bind(steps)
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query("select pg_notify('spillway_drain_test_done', $1)")
+            .bind(test.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+}

@@ -1,1 +1,173 @@
 //! Which worker owns which drain.
+//!
+//! Invariant: each change of owner raises the generation, and what a worker writes under an old
+//! generation is refused, so a worker that was thought dead harms nothing when it wakes.
+
+use std::time::Duration;
+
+use model::{Drain, Environment, Handle, Id, Organization, Worker};
+use serde_json::Value;
+use sqlx::FromRow;
+use sqlx::postgres::PgListener;
+use uuid::Uuid;
+
+use crate::{Store, StoreError};
+
+/// A drain as a worker needs it.
+#[allow(clippy::struct_excessive_bools, reason = "the switches of the table")]
+#[derive(Debug, Clone, FromRow)]
+pub struct WorkableDrain {
+    /// Its id.
+    #[sqlx(try_from = "Uuid")]
+    pub id: Id<Drain>,
+    /// Whose records it takes.
+    #[sqlx(try_from = "Uuid")]
+    pub environment_id: Id<Environment>,
+    /// The environment's handle.
+    #[sqlx(try_from = "String")]
+    pub environment_handle: Handle,
+    /// Whose environment it is.
+    #[sqlx(try_from = "Uuid")]
+    pub organization_id: Id<Organization>,
+    /// Its handle.
+    #[sqlx(try_from = "String")]
+    pub handle: Handle,
+    /// `syslog_tls_tcp` or `https_post`.
+    pub kind: String,
+    /// Where it sends, in the form of its kind.
+    pub destination: Value,
+    /// Sealed to the workers' key.
+    pub sealed_credentials: Option<Vec<u8>>,
+    /// Whether it takes apps' records.
+    pub drain_apps: bool,
+    /// Whether it takes databases' records.
+    pub drain_databases: bool,
+    /// Whether it takes ephemeral sessions' records.
+    pub drain_ephemeral_sessions: bool,
+    /// `keep` or `strip`.
+    pub control_sequences: String,
+    /// `keep` or `last`.
+    pub redraws: String,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// Raised by each change of the above.
+    pub revision: i64,
+}
+
+/// The proof that a worker owns a drain: writes carry it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// The drain.
+    pub drain: Id<Drain>,
+    /// The worker that took it.
+    pub worker: Id<Worker>,
+    /// How often the drain had changed its owner by then.
+    pub generation: i64,
+}
+
+/// Tells that a drain was changed or is to be tested.
+#[derive(Debug)]
+pub struct DrainNews(PgListener);
+
+impl DrainNews {
+    /// Waits for the next news. After an error, look at everything and listen anew.
+    pub async fn next(&mut self) -> Result<(), StoreError> {
+        self.0.recv().await?;
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Every drain of every environment.
+    pub async fn workable_drains(&self) -> Result<Vec<WorkableDrain>, StoreError> {
+        Ok(sqlx::query_as(
+            "select d.id, d.environment_id, e.handle as environment_handle, e.organization_id, d.handle, d.kind, d.destination, d.sealed_credentials,
+                 d.drain_apps, d.drain_databases, d.drain_ephemeral_sessions, d.control_sequences,
+                 d.redraws, d.paused_at is not null as paused, d.revision
+             from log_drains d join environments e on e.id = d.environment_id
+             where e.deleted_at is null
+             order by d.id",
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// Listens for changes of drains and for wishes to test one. Takes a connection of the pool.
+    pub async fn drain_news(&self) -> Result<DrainNews, StoreError> {
+        let mut listener = PgListener::connect_with(&self.pool).await?;
+        listener.listen_all(["spillway_drains", "spillway_drain_tests"]).await?;
+        Ok(DrainNews(listener))
+    }
+
+    /// Takes a drain that nobody owns; None if somebody does, or the drain is gone.
+    pub async fn take_lease(
+        &self,
+        drain: Id<Drain>,
+        worker: Id<Worker>,
+        duration: Duration,
+    ) -> Result<Option<Lease>, StoreError> {
+        let generation: Option<i64> = sqlx::query_scalar(
+            "insert into drain_leases as l (drain_id, worker_id, generation, expires_at)
+             select id, $2, 1, now() + make_interval(secs => $3) from log_drains where id = $1
+             on conflict (drain_id) do update
+                 set worker_id = excluded.worker_id, generation = l.generation + 1,
+                     expires_at = excluded.expires_at
+                 where l.expires_at <= now()
+             returning generation",
+        )
+        .bind(drain.uuid())
+        .bind(worker.uuid())
+        .bind(duration.as_secs_f64())
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(generation.map(|generation| Lease { drain, worker, generation }))
+    }
+
+    /// Prolongs leases; answers the drains of those that still hold.
+    pub async fn renew_leases(
+        &self,
+        leases: &[Lease],
+        duration: Duration,
+    ) -> Result<Vec<Id<Drain>>, StoreError> {
+        let (drains, workers, generations) = columns(leases);
+        let held: Vec<Uuid> = sqlx::query_scalar(
+            "update drain_leases l set expires_at = now() + make_interval(secs => $4)
+             from unnest($1::uuid[], $2::uuid[], $3::bigint[]) as mine (drain_id, worker_id, generation)
+             where l.drain_id = mine.drain_id and l.worker_id = mine.worker_id
+               and l.generation = mine.generation
+             returning l.drain_id",
+        )
+        .bind(drains)
+        .bind(workers)
+        .bind(generations)
+        .bind(duration.as_secs_f64())
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(held.into_iter().map(Id::from_uuid).collect())
+    }
+
+    /// Gives drains back, so that another worker can take them at once.
+    pub async fn release_leases(&self, leases: &[Lease]) -> Result<(), StoreError> {
+        let (drains, workers, generations) = columns(leases);
+        sqlx::query(
+            "update drain_leases l set expires_at = '-infinity'
+             from unnest($1::uuid[], $2::uuid[], $3::bigint[]) as mine (drain_id, worker_id, generation)
+             where l.drain_id = mine.drain_id and l.worker_id = mine.worker_id
+               and l.generation = mine.generation",
+        )
+        .bind(drains)
+        .bind(workers)
+        .bind(generations)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}
+
+fn columns(leases: &[Lease]) -> (Vec<Uuid>, Vec<Uuid>, Vec<i64>) {
+    (
+        leases.iter().map(|lease| lease.drain.uuid()).collect(),
+        leases.iter().map(|lease| lease.worker.uuid()).collect(),
+        leases.iter().map(|lease| lease.generation).collect(),
+    )
+}

@@ -1,0 +1,159 @@
+//! Encoded lines that are sent together.
+//!
+//! Invariant: a batch does not change once it is made, so that it is the same when it is sent
+//! again, and so is its id.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use crate::encode::Encode;
+use crate::lines::{Checkpoint, Line};
+
+/// How much goes into a batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BatchLimits {
+    pub(crate) bytes: usize,
+    pub(crate) lines: usize,
+}
+
+/// Encoded lines.
+#[derive(Debug, Clone)]
+pub(crate) struct Batch {
+    bytes: Bytes,
+    /// Where each line ends in `bytes`.
+    ends: Vec<usize>,
+    /// How far the drain has got when all of this is delivered, if it is at the end of a block.
+    pub(crate) checkpoint: Option<Checkpoint>,
+}
+
+impl Batch {
+    pub(crate) const fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    pub(crate) const fn lines(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The same for the same lines.
+    pub(crate) fn id(&self) -> String {
+        let digest = Sha256::digest(&self.bytes);
+        let first = digest.first_chunk().copied().map(u128::from_be_bytes);
+        format!("{:032x}", first.unwrap_or_default())
+    }
+
+    /// Two batches of half as many lines; None if there is but one line.
+    pub(crate) fn halves(&self) -> Option<(Self, Self)> {
+        let middle = self.ends.len() / 2;
+        let at = *self.ends.get(middle.checked_sub(1)?)?;
+        let (first, second) = self.ends.split_at(middle);
+        Some((
+            Self { bytes: self.bytes.slice(..at), ends: first.to_vec(), checkpoint: None },
+            Self {
+                bytes: self.bytes.slice(at..),
+                ends: second.iter().map(|end| end - at).collect(),
+                checkpoint: self.checkpoint.clone(),
+            },
+        ))
+    }
+}
+
+/// Makes batches of lines.
+pub(crate) struct Batcher {
+    limits: BatchLimits,
+    encoder: Box<dyn Encode>,
+    line: Vec<u8>,
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    checkpoint: Option<Checkpoint>,
+    full: VecDeque<Batch>,
+}
+
+impl Batcher {
+    pub(crate) fn new(limits: BatchLimits, encoder: Box<dyn Encode>) -> Self {
+        Self {
+            limits,
+            encoder,
+            line: Vec::new(),
+            bytes: Vec::new(),
+            ends: Vec::new(),
+            checkpoint: None,
+            full: VecDeque::new(),
+        }
+    }
+
+    /// Adds a line.
+    pub(crate) fn add(&mut self, line: &Line<'_>) {
+        self.line.clear();
+        self.encoder.encode(line, &mut self.line);
+        if self.bytes.len() + self.line.len() > self.limits.bytes && !self.ends.is_empty() {
+            self.close();
+        }
+        self.bytes.extend_from_slice(&self.line);
+        self.ends.push(self.bytes.len());
+        if self.ends.len() >= self.limits.lines || self.bytes.len() >= self.limits.bytes {
+            self.close();
+        }
+    }
+
+    /// All lines up to this checkpoint were added.
+    pub(crate) fn reached(&mut self, checkpoint: Checkpoint) {
+        self.checkpoint = Some(checkpoint);
+    }
+
+    /// Whether there is something to take with [`Self::take`].
+    pub(crate) fn has_some(&self) -> bool {
+        !self.ends.is_empty() || self.checkpoint.is_some()
+    }
+
+    /// The next batch that is full.
+    pub(crate) fn next_full(&mut self) -> Option<Batch> {
+        self.full.pop_front()
+    }
+
+    /// What there is, full or not; it may be a checkpoint alone.
+    pub(crate) fn take(&mut self) -> Option<Batch> {
+        if self.full.is_empty() {
+            self.close();
+        }
+        self.full.pop_front()
+    }
+
+    fn close(&mut self) {
+        let checkpoint = self.checkpoint.take();
+        if self.ends.is_empty() && checkpoint.is_none() {
+            return;
+        }
+        self.full.push_back(Batch {
+            bytes: std::mem::take(&mut self.bytes).into(),
+            ends: std::mem::take(&mut self.ends),
+            checkpoint,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halving_ends_at_single_lines_and_keeps_everything() {
+        let checkpoint = Some(Checkpoint::default());
+        let whole = Batch {
+            bytes: Bytes::from_static(b"a\nbb\nccc\n"),
+            ends: vec![2, 5, 9],
+            checkpoint: checkpoint.clone(),
+        };
+        let (first, second) = whole.halves().unwrap();
+        assert_eq!((first.bytes().as_ref(), first.lines()), (b"a\n".as_slice(), 1));
+        assert_eq!((&first.checkpoint, &second.checkpoint), (&None, &checkpoint));
+        let (third, fourth) = second.halves().unwrap();
+        assert_eq!(third.bytes().as_ref(), b"bb\n");
+        assert_eq!(fourth.bytes().as_ref(), b"ccc\n");
+        assert!(fourth.halves().is_none());
+        assert_ne!(third.id(), fourth.id());
+        assert_eq!(whole.id(), whole.clone().id());
+    }
+}

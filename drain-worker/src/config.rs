@@ -1,0 +1,74 @@
+//! What can be set.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use ipnet::IpNet;
+
+/// How drains work.
+#[derive(Debug, Clone, Args)]
+pub struct Settings {
+    /// A network that drains may send to although it is not public, such as 10.1.0.0/16. Repeatable.
+    #[arg(
+        long = "drain-allow-network",
+        env = "SPILLWAY_DRAIN_ALLOW_NETWORK",
+        value_name = "CIDR",
+        value_delimiter = ','
+    )]
+    pub drain_allow_network: Vec<IpNet>,
+    /// Seconds after which the drains of a worker that does not answer are another's.
+    #[arg(long, env = "SPILLWAY_DRAIN_LEASE_SECONDS", value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(3..=300))]
+    pub drain_lease_seconds: u16,
+    /// Bytes after which a line without an end is delivered in pieces.
+    #[arg(long, env = "SPILLWAY_DRAIN_LINE_BYTES", value_name = "BYTES", default_value_t = 64 * 1024, value_parser = clap::value_parser!(u32).range(1024..=128 * 1024))]
+    pub drain_line_bytes: u32,
+    /// Milliseconds after which output that ends in no line end is delivered.
+    #[arg(long, env = "SPILLWAY_DRAIN_PAUSE_MS", value_name = "MILLISECONDS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(10..=60_000))]
+    pub drain_pause_ms: u32,
+    /// Bytes, before compression, after which a batch is full.
+    #[arg(long, env = "SPILLWAY_DRAIN_BATCH_BYTES", value_name = "BYTES", default_value_t = 1024 * 1024, value_parser = clap::value_parser!(u32).range(1024..=16 * 1024 * 1024))]
+    pub drain_batch_bytes: u32,
+    /// Lines after which a batch is full.
+    #[arg(long, env = "SPILLWAY_DRAIN_BATCH_LINES", value_name = "LINES", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub drain_batch_lines: u32,
+    /// Milliseconds for which a syslog connection must live on after the receiver's TCP has
+    /// acknowledged lines, before they count as delivered.
+    #[arg(long, env = "SPILLWAY_DRAIN_REDELIVERY_WINDOW_MS", value_name = "MILLISECONDS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=60_000))]
+    pub drain_redelivery_window_ms: u32,
+    /// Bytes that a syslog drain keeps to send again; past it, acknowledged ones count as delivered
+    /// at once. It should exceed receivers' socket buffers.
+    #[arg(long, env = "SPILLWAY_DRAIN_REDELIVERY_BYTES", value_name = "BYTES", default_value_t = 4 * 1024 * 1024, value_parser = clap::value_parser!(u32).range(64 * 1024..=64 * 1024 * 1024))]
+    pub drain_redelivery_bytes: u32,
+    /// Connections to the database at most, without those that read the stream.
+    #[arg(long, env = "SPILLWAY_DRAIN_DATABASE_CONNECTIONS", value_name = "NUMBER", default_value_t = 6, value_parser = clap::value_parser!(u32).range(3..=100))]
+    pub drain_database_connections: u32,
+}
+
+impl Settings {
+    pub(crate) const fn lease(&self) -> Duration {
+        Duration::from_secs(self.drain_lease_seconds as u64)
+    }
+}
+
+/// What a worker connects to.
+#[derive(Debug, Clone, Args)]
+pub struct Connections {
+    /// The database, as the worker's role.
+    #[arg(long, env = "SPILLWAY_DRAIN_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub drain_database_url: String,
+    /// The file of the key that opens drains' credentials.
+    #[arg(long, env = "SPILLWAY_DRAIN_OPENING_KEY", value_name = "FILE")]
+    pub drain_opening_key: PathBuf,
+}
+
+/// Everything that a worker is configured by.
+#[derive(Debug, Clone, Args)]
+pub struct Config {
+    /// How drains work.
+    #[command(flatten)]
+    pub settings: Settings,
+    /// What a worker connects to.
+    #[command(flatten)]
+    pub connections: Connections,
+}

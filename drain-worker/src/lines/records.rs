@@ -1,0 +1,341 @@
+//! Records to lines, and how far a drain has got (pure).
+//!
+//! Invariants: lines of one producer come out in the order of its records; and a checkpoint covers
+//! only bytes whose lines came out, so that going on from it loses nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use log_stream::Position;
+use model::{Event, Id, Origin, OutputStream, Producer, Record, Source, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{ControlSequences, Cut, Cuts, Cutter, text};
+
+mod describe;
+
+/// A stream of a session whose bytes are cut into lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Channel {
+    Stdout,
+    Stderr,
+    Input,
+}
+
+impl Channel {
+    const ALL: [Self; 3] = [Self::Stdout, Self::Stderr, Self::Input];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => OutputStream::Stdout.as_str(),
+            Self::Stderr => OutputStream::Stderr.as_str(),
+            Self::Input => "input",
+        }
+    }
+}
+
+/// Which bytes of its stream a line has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) channel: Channel,
+    /// Bytes of the stream before these.
+    pub(crate) offset: u64,
+    /// Bytes of the stream that the line stands for, its end and what was taken out included.
+    pub(crate) length: u64,
+    /// The line goes on with the next offset.
+    pub(crate) continued: bool,
+}
+
+/// What is delivered.
+#[derive(Debug)]
+pub(crate) struct Line<'a> {
+    pub(crate) origin: &'a Arc<Origin>,
+    /// The record's number; of several records, the first's.
+    pub(crate) seq: u64,
+    /// The record's time; of several records, the first's.
+    pub(crate) at: Timestamp,
+    pub(crate) event: &'static str,
+    pub(crate) span: Option<Span>,
+    pub(crate) message: &'a [u8],
+}
+
+impl Line<'_> {
+    /// Appends the line's id. It is the same whenever the same bytes are delivered: were the end not
+    /// in it, a receiver that drops repeats would drop the tail of a line that a pause has cut
+    /// short at its first delivery.
+    pub(crate) fn write_id(&self, out: &mut Vec<u8>) {
+        let producer = self.origin.producer;
+        let written = match self.span {
+            Some(Span { channel, offset, length, .. }) => {
+                write!(out, "{producer}:{}:{offset}-{}", channel.as_str(), offset + length)
+            }
+            None => write!(out, "{producer}:{}", self.seq),
+        };
+        // Writing to a Vec cannot fail.
+        drop(written);
+    }
+}
+
+/// The first undelivered offset of each open line.
+pub(crate) type OpenOffsets = BTreeMap<Id<Producer>, BTreeMap<Channel, u64>>;
+
+/// How far a drain has got: all of a block at or below `low` is delivered; between `low` and `high`
+/// all but what `open` names and what follows it in its stream.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Checkpoint {
+    pub(crate) low: Position,
+    pub(crate) high: Position,
+    pub(crate) open: OpenOffsets,
+}
+
+/// What a drain wants of the records.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) sources: Vec<Source>,
+    pub(crate) cuts: Cuts,
+    pub(crate) control_sequences: ControlSequences,
+    /// Output that is followed by nothing for so long is a line.
+    pub(crate) pause: Duration,
+    /// Bytes of open lines of all producers together; past it the oldest is delivered as it is.
+    pub(crate) open_limit: usize,
+}
+
+#[derive(Debug)]
+struct OpenLine {
+    cutter: Cutter,
+    origin: Arc<Origin>,
+    offset: u64,
+    seq: u64,
+    at: Timestamp,
+    last_at: Timestamp,
+    quiet_from: Duration,
+    /// The last block before the one in which the line begins.
+    before: Position,
+}
+
+/// Turns the records of one environment into lines.
+#[derive(Debug)]
+pub(crate) struct Assembler {
+    wanted: Wanted,
+    open: HashMap<(Id<Producer>, Channel), OpenLine>,
+    open_bytes: usize,
+    resumed: Checkpoint,
+    done: Position,
+    current: Position,
+}
+
+impl Assembler {
+    pub(crate) fn new(wanted: Wanted, from: Checkpoint) -> Self {
+        let done = from.low;
+        Self { wanted, open: HashMap::new(), open_bytes: 0, resumed: from, done, current: done }
+    }
+
+    /// Announces the block whose records follow.
+    pub(crate) fn begin_block(&mut self, position: Position) {
+        self.current = position;
+    }
+
+    /// All records of the block were pushed.
+    pub(crate) fn end_block(&mut self) {
+        self.done = self.current;
+    }
+
+    /// How far the lines that came out reach; only between blocks. `None` while blocks are read
+    /// again that the last checkpoint had seen: that one still holds.
+    pub(crate) fn checkpoint(&self) -> Option<Checkpoint> {
+        if self.done < self.resumed.high || self.done != self.current {
+            return None;
+        }
+        let mut open = OpenOffsets::new();
+        for ((producer, channel), line) in &self.open {
+            open.entry(*producer).or_default().insert(*channel, line.offset);
+        }
+        let low = self.open.values().map(|line| line.before).min().unwrap_or(self.done);
+        Some(Checkpoint { low, high: self.done, open })
+    }
+
+    /// Takes a record. `clock` runs while the stream is waited for and stands still while an
+    /// endpoint is, so that a slow endpoint makes no pauses.
+    pub(crate) fn push(
+        &mut self,
+        record: &Record,
+        clock: Duration,
+        emit: &mut impl FnMut(&Line<'_>),
+    ) {
+        if !self.wanted.sources.contains(&record.origin.source) {
+            return;
+        }
+        let (channel, offset, bytes) = match &record.event {
+            Event::Output { stream: OutputStream::Stdout, offset, bytes } => {
+                (Channel::Stdout, *offset, bytes)
+            }
+            Event::Output { stream: OutputStream::Stderr, offset, bytes } => {
+                (Channel::Stderr, *offset, bytes)
+            }
+            Event::Input { offset, bytes } => (Channel::Input, *offset, bytes),
+            event => {
+                if matches!(event, Event::Exit(_) | Event::SessionEnded { .. }) {
+                    for channel in Channel::ALL {
+                        self.close(record.origin.producer, channel, emit);
+                    }
+                }
+                if self.current > self.resumed.high {
+                    let message = describe::message(record);
+                    emit(&Line {
+                        origin: &record.origin,
+                        seq: record.seq,
+                        at: record.at,
+                        event: event.name(),
+                        span: None,
+                        message: &self.wanted.control_sequences.apply(&message),
+                    });
+                }
+                return;
+            }
+        };
+        self.push_bytes(record, channel, offset, bytes, clock, emit);
+    }
+
+    fn push_bytes(
+        &mut self,
+        record: &Record,
+        channel: Channel,
+        mut offset: u64,
+        mut bytes: &[u8],
+        clock: Duration,
+        emit: &mut impl FnMut(&Line<'_>),
+    ) {
+        let producer = record.origin.producer;
+        if self.current <= self.resumed.high {
+            let from = self.resumed.open.get(&producer).and_then(|open| open.get(&channel));
+            let Some(from) = from else { return };
+            let skip = usize::try_from(from.saturating_sub(offset)).unwrap_or(usize::MAX);
+            let Some(rest) = bytes.get(skip..) else { return };
+            (offset, bytes) = (offset + skip as u64, rest);
+        }
+        if bytes.is_empty() {
+            return;
+        }
+        if self.open.get(&(producer, channel)).is_some_and(|line| {
+            record.at.since(line.last_at) >= self.wanted.pause
+                || line.offset + line.cutter.pending() as u64 != offset
+        }) {
+            self.close(producer, channel, emit);
+        }
+        let mut line = self.open.remove(&(producer, channel)).unwrap_or_else(|| OpenLine {
+            cutter: Cutter::default(),
+            origin: record.origin.clone(),
+            offset,
+            seq: record.seq,
+            at: record.at,
+            last_at: record.at,
+            quiet_from: clock,
+            before: self.done,
+        });
+        self.open_bytes -= line.cutter.pending();
+        let OpenLine { cutter, origin, offset, seq, at, before, .. } = &mut line;
+        let control_sequences = self.wanted.control_sequences;
+        let done = self.done;
+        cutter.push(bytes, self.wanted.cuts, |piece, cut| {
+            let (begun_at, begun_seq) = (*at, *seq);
+            emit_piece(
+                channel,
+                origin,
+                *offset,
+                begun_at,
+                begun_seq,
+                piece,
+                cut,
+                control_sequences,
+                emit,
+            );
+            *offset += piece.len() as u64;
+            // What follows began in this record.
+            (*at, *seq, *before) = (record.at, record.seq, done);
+        });
+        if line.cutter.pending() > 0 {
+            line.last_at = record.at;
+            line.quiet_from = clock;
+            self.open_bytes += line.cutter.pending();
+            self.open.insert((producer, channel), line);
+        }
+        while self.open_bytes > self.wanted.open_limit
+            && let Some(oldest) = self.oldest()
+        {
+            self.close(oldest.0, oldest.1, emit);
+        }
+    }
+
+    fn oldest(&self) -> Option<(Id<Producer>, Channel)> {
+        self.open.iter().min_by_key(|(_, line)| (line.before, line.at)).map(|(key, _)| *key)
+    }
+
+    /// Delivers the lines that were followed by nothing for the time of a pause.
+    pub(crate) fn pause(&mut self, clock: Duration, emit: &mut impl FnMut(&Line<'_>)) {
+        let pause = self.wanted.pause;
+        let mut quiet: Vec<_> = self
+            .open
+            .iter()
+            .filter(|(_, line)| clock.saturating_sub(line.quiet_from) >= pause)
+            .map(|(key, line)| (line.at, *key))
+            .collect();
+        quiet.sort_unstable();
+        for (_, (producer, channel)) in quiet {
+            self.close(producer, channel, emit);
+        }
+    }
+
+    /// When [`Self::pause`] has something to do, unless records come.
+    pub(crate) fn next_pause(&self) -> Option<Duration> {
+        self.open.values().map(|line| line.quiet_from + self.wanted.pause).min()
+    }
+
+    fn close(
+        &mut self,
+        producer: Id<Producer>,
+        channel: Channel,
+        emit: &mut impl FnMut(&Line<'_>),
+    ) {
+        let Some(mut line) = self.open.remove(&(producer, channel)) else { return };
+        self.open_bytes -= line.cutter.pending();
+        let piece = line.cutter.take();
+        let cut = Cut { length: piece.len(), continued: false };
+        emit_piece(
+            channel,
+            &line.origin,
+            line.offset,
+            line.at,
+            line.seq,
+            &piece,
+            cut,
+            self.wanted.control_sequences,
+            emit,
+        );
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "a line has this many parts")]
+fn emit_piece(
+    channel: Channel,
+    origin: &Arc<Origin>,
+    offset: u64,
+    at: Timestamp,
+    seq: u64,
+    piece: &[u8],
+    cut: Cut,
+    control_sequences: ControlSequences,
+    emit: &mut impl FnMut(&Line<'_>),
+) {
+    let event = if channel == Channel::Input { "input" } else { "output" };
+    emit(&Line {
+        origin,
+        seq,
+        at,
+        event,
+        span: Some(Span { channel, offset, length: piece.len() as u64, continued: cut.continued }),
+        message: &control_sequences.apply(text(piece)),
+    });
+}

@@ -1,0 +1,42 @@
+//! What an event says, in words.
+
+use std::borrow::Cow;
+
+use model::{Event, Record, SessionStarted};
+
+/// The message of a record that is not cut into lines.
+pub(super) fn message(record: &Record) -> Cow<'_, [u8]> {
+    let words = match &record.event {
+        Event::Line { bytes } => return Cow::Borrowed(bytes),
+        Event::Output { .. } | Event::Input { .. } => return Cow::Borrowed(b""),
+        Event::Exec { command } => return [b"exec: ".as_slice(), command].concat().into(),
+        Event::SessionStarted(started) => session_started(record, started),
+        Event::Pty { term, size } => format!("terminal: {term} {}x{}", size.columns, size.rows),
+        Event::Resize { size } => format!("resize: {}x{}", size.columns, size.rows),
+        Event::Env { name } => format!("environment variable set: {name}"),
+        Event::Shell => "shell started".to_owned(),
+        Event::Subsystem { name } => format!("subsystem: {name}"),
+        Event::Signal { name } => format!("signal: {name}"),
+        Event::Exit(status) => format!("exit: {status}"),
+        Event::SessionEnded { reason, aborted, output_bytes, duration } => format!(
+            "session {}: {reason} ({output_bytes} bytes of output in {:.1} s)",
+            if *aborted { "aborted" } else { "ended" },
+            duration.as_secs_f64()
+        ),
+    };
+    words.into_bytes().into()
+}
+
+fn session_started(record: &Record, started: &SessionStarted) -> String {
+    let who = record.origin.session.as_ref().map_or("somebody", |session| &session.user_email);
+    let app = record.origin.app.as_ref().map_or("an app", |app| app.handle.as_str());
+    let SessionStarted {
+        image, client_address, client_version, auth_method, key_fingerprint, ..
+    } = started;
+    let reason = started.reason.as_ref().map(|reason| format!("; reason: {reason}"));
+    format!(
+        "session started: {who} opened {app} from {client_address} (image {image}; {auth_method} \
+         {key_fingerprint}; client {client_version}){}",
+        reason.unwrap_or_default()
+    )
+}

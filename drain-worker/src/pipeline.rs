@@ -1,0 +1,109 @@
+//! One drain at work: read, filter, cut into lines, batch, send, commit; the same for every kind of
+//! endpoint.
+//!
+//! Invariants: a position is written after its lines are delivered, never before; queues between
+//! the steps are bounded, so an endpoint that takes nothing stops the reading and nothing else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use log_stream::LogStream;
+use model::{Environment, Id};
+use store::Store;
+use store::leases::Lease;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::batch::{BatchLimits, Batcher};
+use crate::drain::{self, Drain};
+use crate::egress::Egress;
+use crate::lines::Assembler;
+
+mod commit;
+mod deliver;
+mod read;
+mod status;
+
+pub(crate) use commit::lag_of;
+use status::Status;
+
+/// What every pipeline of a worker shares.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) store: Store,
+    pub(crate) stream: Arc<dyn LogStream>,
+    pub(crate) egress: Egress,
+    pub(crate) batch: BatchLimits,
+    pub(crate) line_bytes: usize,
+    pub(crate) pause: Duration,
+    pub(crate) redelivery_window: Duration,
+    pub(crate) redelivery_bytes: usize,
+    pub(crate) opening_key: model::OpeningKey,
+}
+
+/// How long an endpoint may take for what was sent already when the pipeline is to stop.
+const FINISH: Duration = Duration::from_secs(3);
+
+/// Runs a drain until `stop`, or until its lease is lost.
+pub(crate) async fn run(
+    context: Context,
+    row: store::leases::WorkableDrain,
+    lease: Lease,
+    stop: CancellationToken,
+) {
+    let status = Arc::new(Status::default());
+    // A child, so that its loss of the lease stops this pipeline alone.
+    let stop = stop.child_token();
+    let mut tasks = JoinSet::new();
+    let environment = row.environment_id;
+    let sources = drain::sources(&row);
+    match drain::prepare(&context, &row) {
+        Ok(drain) => {
+            let (context, status, stop) = (context.clone(), status.clone(), stop.clone());
+            tasks.spawn(work(context, drain, environment, lease, status, stop));
+        }
+        Err(error) => status.failed(&error.to_string()),
+    }
+    commit::keep(&context.store, &lease, &sources, &status, &stop, tasks).await;
+}
+
+/// Reads and delivers from the drain's position until `stop`.
+async fn work(
+    context: Context,
+    drain: Drain,
+    environment: Id<Environment>,
+    lease: Lease,
+    status: Arc<Status>,
+    stop: CancellationToken,
+) {
+    let from = loop {
+        match drain::position(&context.store, lease.drain).await {
+            Ok(from) => break from,
+            Err(error) => {
+                tracing::warn!(drain = %lease.drain, "{error}");
+                // Losing the wait is losing nothing.
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                }
+            }
+        }
+    };
+    let reader = read::Reader {
+        stream: context.stream.clone(),
+        environment,
+        from: from.low,
+        assembler: Assembler::new(drain.wanted, from),
+        batcher: Batcher::new(context.batch, drain.encoder),
+        status: status.clone(),
+    };
+    // One batch is sent, one waits, one is filled.
+    let (batches, queue) = mpsc::channel(1);
+    let deliver =
+        deliver::Delivery::new(drain.destination, context.redelivery_bytes, status, stop.clone());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(reader.run(batches, stop));
+    tasks.spawn(deliver.run(queue));
+    while tasks.join_next().await.is_some() {}
+}

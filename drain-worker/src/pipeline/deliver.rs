@@ -1,0 +1,152 @@
+//! The second half of a pipeline: from batches to the endpoint, until it has them for sure.
+//!
+//! Invariant: a batch is kept until it is confirmed, so it can be sent again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use store::drain_positions::RejectedLine;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::{FINISH, Status};
+use crate::batch::Batch;
+use crate::destination::{Destination, Failure, Remedy};
+use crate::trace::Trace;
+
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LONGEST_RETRY: Duration = Duration::from_mins(1);
+const PARKED_RETRY: Duration = Duration::from_mins(1);
+
+pub(super) struct Delivery {
+    destination: Box<dyn Destination>,
+    /// Batches that are not confirmed, oldest first, of which so many are sent.
+    window: VecDeque<Batch>,
+    sent: usize,
+    window_bytes: usize,
+    /// Failures since the last confirmation.
+    failures: u32,
+    status: Arc<Status>,
+    stop: CancellationToken,
+}
+
+impl Delivery {
+    pub(super) fn new(
+        destination: Box<dyn Destination>,
+        window_bytes: usize,
+        status: Arc<Status>,
+        stop: CancellationToken,
+    ) -> Self {
+        let window = VecDeque::new();
+        Self { destination, window, sent: 0, window_bytes, failures: 0, status, stop }
+    }
+
+    /// Delivers until the queue or the pipeline ends; what was sent by then has a little time to be
+    /// confirmed, so that it need not be repeated.
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Batch>) {
+        let stop = self.stop.clone();
+        // Losing the delivery loses no line: what is not confirmed is read again.
+        tokio::select! {
+            () = self.deliver(&mut queue) => {}
+            () = async { stop.cancelled().await; sleep(FINISH).await } => {}
+        }
+    }
+
+    async fn deliver(&mut self, queue: &mut mpsc::Receiver<Batch>) {
+        let mut open = true;
+        while open || !self.window.is_empty() {
+            if let Some(confirmed) = self.destination.confirmed(false).now_or_never() {
+                self.confirm(confirmed).await;
+            } else if let Some(batch) = self.window.get(self.sent) {
+                match self.destination.send(batch, &mut Trace::default()).await {
+                    Ok(()) => self.sent += 1,
+                    Err(failure) => self.recover(failure).await,
+                }
+            } else {
+                let pressed = self.window.iter().map(|batch| batch.bytes().len()).sum::<usize>()
+                    >= self.window_bytes;
+                // Losing an arm is safe: each only waits.
+                tokio::select! {
+                    biased;
+                    confirmed = self.destination.confirmed(pressed) => {
+                        self.confirm(confirmed).await;
+                    }
+                    batch = queue.recv(), if open && !pressed => match batch {
+                        Some(batch) => self.accept(batch),
+                        None => open = false,
+                    },
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, batch: Batch) {
+        if batch.lines() > 0 {
+            self.window.push_back(batch);
+        } else if let Some(last) = self.window.back_mut() {
+            // Only the position has moved: it counts when the lines before it are delivered.
+            last.checkpoint = batch.checkpoint;
+        } else {
+            self.status.delivered(0, batch.checkpoint);
+        }
+    }
+
+    async fn confirm(&mut self, confirmed: Result<usize, Failure>) {
+        match confirmed {
+            Ok(count) => {
+                for batch in self.window.drain(..count.min(self.window.len())) {
+                    self.status.delivered(batch.lines(), batch.checkpoint);
+                }
+                self.sent = self.sent.saturating_sub(count);
+                self.failures = 0;
+            }
+            Err(failure) => self.recover(failure).await,
+        }
+    }
+
+    async fn recover(&mut self, failure: Failure) {
+        let at = std::mem::take(&mut self.sent);
+        tracing::debug!(remedy = ?failure.remedy, "not delivered: {failure}");
+        let wait = match failure.remedy {
+            Remedy::Halve | Remedy::Isolate => return self.divide(at, failure.message).await,
+            // The first time is no trouble yet: endpoints restart.
+            Remedy::Reconnect if self.failures == 0 => {
+                self.failures = 1;
+                return;
+            }
+            Remedy::Reconnect => full_jitter(self.failures),
+            Remedy::Retry(after) => after.unwrap_or_else(|| full_jitter(self.failures)),
+            Remedy::Park => PARKED_RETRY,
+        };
+        self.failures = self.failures.saturating_add(1);
+        self.status.failed(&failure.message);
+        // Losing the wait loses nothing.
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = self.stop.cancelled() => self.window.clear(),
+        }
+    }
+
+    async fn divide(&mut self, at: usize, reason: String) {
+        let Some(batch) = self.window.remove(at) else { return };
+        if let Some((first, second)) = batch.halves() {
+            self.window.insert(at, second);
+            self.window.insert(at, first);
+            return;
+        }
+        let line = self.destination.rejected(batch.bytes());
+        let line_id = line.get("id").and_then(|id| id.as_str()).unwrap_or_default().to_owned();
+        let rejected = RejectedLine { line_id, line, reason };
+        self.status.rejected(rejected, batch.checkpoint).await;
+    }
+}
+
+/// A time between none and the exponential back-off, so that many drains do not return together
+/// (AWS, "Exponential Backoff And Jitter").
+fn full_jitter(failures: u32) -> Duration {
+    let longest = FIRST_RETRY.saturating_mul(1 << failures.min(8)).min(LONGEST_RETRY);
+    longest.mul_f64(rand::random())
+}

@@ -1,0 +1,138 @@
+//! The first half of a pipeline: from the stream to batches.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use log_stream::{Block, LogStream, Position, ReadError};
+use model::{Environment, Id};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::Status;
+use crate::batch::{Batch, Batcher};
+use crate::lines::Assembler;
+
+const READ_AGAIN: Duration = Duration::from_secs(1);
+/// A damaged block is read again in case somebody repairs it: going past it would lose records.
+const READ_DAMAGED_AGAIN: Duration = Duration::from_mins(1);
+
+pub(super) struct Reader {
+    pub(super) stream: Arc<dyn LogStream>,
+    pub(super) environment: Id<Environment>,
+    /// Everything up to here was read.
+    pub(super) from: Position,
+    pub(super) assembler: Assembler,
+    pub(super) batcher: Batcher,
+    pub(super) status: Arc<Status>,
+}
+
+/// Nobody takes batches any more, or the pipeline is to stop.
+struct Over;
+
+impl Reader {
+    /// Reads until `stop`.
+    pub(super) async fn run(mut self, batches: mpsc::Sender<Batch>, stop: CancellationToken) {
+        // Losing the reading is safe: what it had not handed over is read again.
+        tokio::select! {
+            () = stop.cancelled() => {}
+            Over = self.read(batches) => {}
+        }
+    }
+
+    async fn read(&mut self, batches: mpsc::Sender<Batch>) -> Over {
+        // Runs while the stream is waited for.
+        let mut clock = Duration::ZERO;
+        let mut blocks = self.stream.read(self.environment, self.from);
+        loop {
+            let waiting = Instant::now();
+            let pause = self.assembler.next_pause().map(|at| at.saturating_sub(clock));
+            // Reading goes first, so that a busy endpoint gets full batches and an idle one gets
+            // its lines at once. Losing any arm is safe: blocks are whole when they come, and the
+            // others only wait.
+            let block = tokio::select! {
+                biased;
+                block = blocks.next() => Some(block),
+                permit = batches.reserve(), if self.batcher.has_some() => {
+                    let Ok(permit) = permit else { return Over };
+                    if let Some(batch) = self.batcher.take() {
+                        permit.send(batch);
+                    }
+                    None
+                }
+                () = sleep(pause.unwrap_or_default()), if pause.is_some() => None,
+            };
+            clock += waiting.elapsed();
+            let wait = match block {
+                None => None,
+                Some(Some(Ok((position, block)))) => {
+                    match self.take(position, &block, clock, &batches).await {
+                        Ok(Ok(())) => None,
+                        Ok(Err(error)) => Some(error),
+                        Err(over) => return over,
+                    }
+                }
+                Some(Some(Err(error))) => Some(error),
+                Some(None) => Some(ReadError::Unavailable("it ended".to_owned())),
+            };
+            if let Some(error) = wait {
+                sleep(self.trouble(&error)).await;
+                blocks = self.stream.read(self.environment, self.from);
+            }
+            self.assembler.pause(clock, &mut |line| self.batcher.add(line));
+            self.reached();
+            if hand_over(&mut self.batcher, &batches).await.is_err() {
+                return Over;
+            }
+        }
+    }
+
+    /// How long to wait before reading again.
+    fn trouble(&self, error: &ReadError) -> Duration {
+        match error {
+            ReadError::Unavailable(_) => {
+                tracing::warn!(environment = %self.environment, "{error}");
+                READ_AGAIN
+            }
+            ReadError::Damaged { .. } => {
+                self.status.failed(&error.to_string());
+                READ_DAMAGED_AGAIN
+            }
+        }
+    }
+
+    async fn take(
+        &mut self,
+        position: Position,
+        block: &Block,
+        clock: Duration,
+        batches: &mpsc::Sender<Batch>,
+    ) -> Result<Result<(), ReadError>, Over> {
+        let records = match block.records() {
+            Ok(records) => records,
+            Err(source) => return Ok(Err(ReadError::Damaged { position, source })),
+        };
+        self.assembler.begin_block(position);
+        for record in &records {
+            self.assembler.push(record, clock, &mut |line| self.batcher.add(line));
+            hand_over(&mut self.batcher, batches).await?;
+        }
+        self.assembler.end_block();
+        self.from = position;
+        Ok(Ok(()))
+    }
+
+    fn reached(&mut self) {
+        if let Some(checkpoint) = self.assembler.checkpoint() {
+            self.batcher.reached(checkpoint);
+        }
+    }
+}
+
+async fn hand_over(from: &mut Batcher, to: &mpsc::Sender<Batch>) -> Result<(), Over> {
+    while let Some(batch) = from.next_full() {
+        to.send(batch).await.map_err(|_| Over)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! What a pipeline has done and what troubles it, between its steps and the task that writes it to
+//! the database.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use model::Timestamp;
+use store::drain_positions::{DrainFailure, RejectedLine};
+use tokio::sync::Notify;
+
+use crate::lines::Checkpoint;
+
+/// Messages longer than this say no more.
+const LONGEST_ERROR: usize = 1000;
+/// Refused lines that may wait to be written.
+const MOST_REJECTED: usize = 100;
+
+/// Shared between the steps of a pipeline.
+#[derive(Debug, Default)]
+pub(crate) struct Status {
+    state: Mutex<State>,
+    changed: Notify,
+    written: Notify,
+}
+
+/// What is to be written.
+#[derive(Debug, Default, Clone)]
+pub(super) struct State {
+    pub(super) checkpoint: Option<Checkpoint>,
+    pub(super) delivered: i64,
+    pub(super) rejected: Vec<RejectedLine>,
+    pub(super) failure: Option<DrainFailure>,
+}
+
+impl Status {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock, and the state is whole at any time.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something does not work.
+    pub(crate) fn failed(&self, message: &str) {
+        let now = Timestamp::now().date_time();
+        let mut state = self.state();
+        let since = state.failure.as_ref().map_or(now, |failure| failure.since);
+        let error = message.replace('\0', "").chars().take(LONGEST_ERROR).collect();
+        state.failure = Some(DrainFailure { since, error, at: now });
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Lines were delivered, so everything works.
+    pub(super) fn delivered(&self, lines: usize, checkpoint: Option<Checkpoint>) {
+        let mut state = self.state();
+        state.delivered += i64::try_from(lines).unwrap_or(i64::MAX);
+        if lines > 0 {
+            state.failure = None;
+        }
+        if checkpoint.is_some() {
+            state.checkpoint = checkpoint;
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// A line was refused for good. Waits while many others are not written yet.
+    pub(super) async fn rejected(&self, line: RejectedLine, checkpoint: Option<Checkpoint>) {
+        loop {
+            let written = self.written.notified();
+            if self.state().rejected.len() < MOST_REJECTED {
+                break;
+            }
+            written.await;
+        }
+        let mut state = self.state();
+        state.rejected.push(line);
+        if checkpoint.is_some() {
+            state.checkpoint = checkpoint;
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    pub(super) fn take(&self) -> State {
+        let mut state = self.state();
+        let rest = State { failure: state.failure.clone(), ..State::default() };
+        let taken = std::mem::replace(&mut *state, rest);
+        drop(state);
+        self.written.notify_waiters();
+        taken
+    }
+
+    /// Puts back what could not be written; newer things stand.
+    pub(super) fn put_back(&self, unwritten: State) {
+        let mut state = self.state();
+        state.delivered += unwritten.delivered;
+        state.rejected.splice(0..0, unwritten.rejected);
+        if state.checkpoint.is_none() {
+            state.checkpoint = unwritten.checkpoint;
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+}

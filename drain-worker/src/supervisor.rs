@@ -1,0 +1,212 @@
+//! Which drains should run, which do.
+//!
+//! It looks at everything each time, so it does not matter which news was missed. A worker takes
+//! every drain that is free: the first of several workers does most, the others stand by.
+//!
+//! Invariant: a drain has at most one pipeline here, and only under a lease.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use model::{Drain, Id, Worker};
+use service::Shutdown;
+use store::StoreError;
+use store::leases::{DrainNews, WorkableDrain};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::lease::Leases;
+use crate::pipeline::{self, Context, lag_of};
+use crate::{RunError, drain, drain_test};
+
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+const PAUSED_EVERY: Duration = Duration::from_secs(5);
+/// Between two looks, however much news there is.
+const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(50);
+const STOP_DEADLINE: Duration = Duration::from_secs(8);
+
+/// Runs the pipelines of a worker.
+pub(crate) struct Supervisor {
+    context: Context,
+    leases: Leases,
+    running: HashMap<Id<Drain>, Running>,
+    pipelines: JoinSet<Id<Drain>>,
+    testing: HashMap<Uuid, Id<Drain>>,
+    tests: JoinSet<Uuid>,
+    paused_reported: Option<Instant>,
+}
+
+struct Running {
+    revision: i64,
+    generation: i64,
+    stop: CancellationToken,
+    task: AbortHandle,
+}
+
+impl Supervisor {
+    pub(crate) fn new(context: Context, worker: Id<Worker>, lease: Duration) -> Self {
+        Self {
+            leases: Leases::new(context.store.clone(), worker, lease),
+            context,
+            running: HashMap::new(),
+            pipelines: JoinSet::new(),
+            testing: HashMap::new(),
+            tests: JoinSet::new(),
+            paused_reported: None,
+        }
+    }
+
+    /// Supervises until the shutdown is requested.
+    pub(crate) async fn run(mut self, shutdown: Shutdown) -> Result<(), RunError> {
+        let mut news = None;
+        let mut trouble = false;
+        while !shutdown.is_requested() {
+            self.leases.renew().await;
+            match self.look(&mut news).await {
+                Ok(()) => trouble = false,
+                // Said once, not every two seconds.
+                Err(error) if !trouble => {
+                    trouble = true;
+                    tracing::warn!("drains cannot be looked at: {error}");
+                }
+                Err(_) => {}
+            }
+            // Losing an arm is safe: each only says that it is time to look again.
+            tokio::select! {
+                () = shutdown.requested() => break,
+                () = wait_for(&mut news) => sleep(LOOK_AT_MOST_EVERY).await,
+                () = sleep(LOOK_EVERY) => {}
+                Some(ended) = self.pipelines.join_next() => self.ended(ended.ok()),
+                Some(tested) = self.tests.join_next() => self.tested(tested.ok()).await,
+            }
+        }
+        self.stop().await
+    }
+
+    async fn look(&mut self, news: &mut Option<DrainNews>) -> Result<(), StoreError> {
+        if news.is_none() {
+            *news = Some(self.context.store.drain_news().await?);
+        }
+        let drains = self.context.store.workable_drains().await?;
+        let rows: HashMap<_, _> = drains.iter().map(|row| (row.id, row)).collect();
+        for (drain, running) in &self.running {
+            let wanted = rows.get(drain).is_some_and(|row| {
+                !row.paused
+                    && row.revision == running.revision
+                    && self.leases.get(*drain).map(|l| l.generation) == Some(running.generation)
+            });
+            if !wanted {
+                running.stop.cancel();
+            }
+        }
+        let unwanted: Vec<_> = self
+            .leases
+            .drains()
+            .into_iter()
+            .filter(|drain| rows.get(drain).is_none_or(|row| row.paused))
+            .filter(|drain| !self.running.contains_key(drain) && !self.is_tested(*drain))
+            .collect();
+        self.leases.release(&unwanted).await;
+        for row in drains.iter().filter(|row| !row.paused) {
+            if !self.running.contains_key(&row.id) {
+                self.start(row).await?;
+            }
+        }
+        self.test(&rows).await?;
+        self.report_paused(&drains).await
+    }
+
+    /// A paused drain's backlog grows although nobody works on it.
+    async fn report_paused(&mut self, drains: &[WorkableDrain]) -> Result<(), StoreError> {
+        if self.paused_reported.is_some_and(|at| at.elapsed() < PAUSED_EVERY) {
+            return Ok(());
+        }
+        self.paused_reported = Some(Instant::now());
+        for row in drains.iter().filter(|row| row.paused) {
+            let lag = lag_of(&self.context.store, row.id, &drain::sources(row)).await?;
+            self.context.store.report_paused_lag(row.id, lag.records, lag.seconds).await?;
+        }
+        Ok(())
+    }
+
+    async fn start(&mut self, row: &WorkableDrain) -> Result<(), StoreError> {
+        let Some(lease) = self.leases.take(row.id).await? else { return Ok(()) };
+        let stop = CancellationToken::new();
+        let (context, row_copy, token) = (self.context.clone(), row.clone(), stop.clone());
+        let task = self.pipelines.spawn(async move {
+            let drain = row_copy.id;
+            pipeline::run(context, row_copy, lease, token).await;
+            drain
+        });
+        let running = Running { revision: row.revision, generation: lease.generation, stop, task };
+        self.running.insert(row.id, running);
+        Ok(())
+    }
+
+    /// A pipeline has ended; None if it panicked.
+    fn ended(&mut self, drain: Option<Id<Drain>>) {
+        match drain {
+            Some(drain) => drop(self.running.remove(&drain)),
+            None => self.running.retain(|_, running| !running.task.is_finished()),
+        }
+    }
+
+    fn is_tested(&self, drain: Id<Drain>) -> bool {
+        self.testing.values().any(|tested| *tested == drain)
+    }
+
+    async fn test(&mut self, rows: &HashMap<Id<Drain>, &WorkableDrain>) -> Result<(), StoreError> {
+        for wish in self.context.store.open_drain_tests().await? {
+            let Some(row) = rows.get(&wish.drain) else { continue };
+            // The lease decides which worker sends the line; a paused drain is taken for the test.
+            if self.testing.contains_key(&wish.id) || self.leases.take(wish.drain).await?.is_none()
+            {
+                continue;
+            }
+            self.testing.insert(wish.id, wish.drain);
+            let (context, row) = (self.context.clone(), (*row).clone());
+            self.tests.spawn(async move {
+                drain_test::run(&context, &row, wish.id).await;
+                wish.id
+            });
+        }
+        Ok(())
+    }
+
+    /// A test has ended; None if it panicked.
+    async fn tested(&mut self, test: Option<Uuid>) {
+        let Some(test) = test else { return self.testing.clear() };
+        let Some(drain) = self.testing.remove(&test) else { return };
+        if !self.running.contains_key(&drain) && !self.is_tested(drain) {
+            self.leases.release(&[drain]).await;
+        }
+    }
+
+    async fn stop(mut self) -> Result<(), RunError> {
+        for running in self.running.values() {
+            running.stop.cancel();
+        }
+        self.tests.abort_all();
+        let ended = async { while self.pipelines.join_next().await.is_some() {} };
+        let stopped = timeout(STOP_DEADLINE, ended).await.is_ok();
+        self.pipelines.shutdown().await;
+        let drains = self.leases.drains();
+        self.leases.release(&drains).await;
+        self.context.store.close().await;
+        if stopped { Ok(()) } else { Err(RunError::NotStopped(STOP_DEADLINE)) }
+    }
+}
+
+/// Waits for news; for ever if nobody listens.
+async fn wait_for(news: &mut Option<DrainNews>) {
+    match news {
+        Some(listener) => {
+            if listener.next().await.is_err() {
+                *news = None;
+            }
+        }
+        None => std::future::pending().await,
+    }
+}

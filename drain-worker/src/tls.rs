@@ -1,0 +1,138 @@
+//! TLS to endpoints: 1.2 and later, the endpoint's certificate always checked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::egress::Egress;
+use crate::trace::{Step, Trace};
+
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsConfigError {
+    #[error("`ca_certificates` cannot be used: {0}")]
+    Certificates(String),
+    #[error("the system has no certificate authorities: install them, or set `ca_certificates`")]
+    NoSystemRoots,
+    #[error("`{0}` is no name that a certificate can have")]
+    Name(String),
+    #[error("TLS cannot be set up: {0}")]
+    Rustls(#[from] rustls::Error),
+}
+
+/// An endpoint that is spoken to over TLS.
+#[derive(Clone)]
+pub(crate) struct Endpoint {
+    host: String,
+    port: u16,
+    server_name: ServerName<'static>,
+    connector: TlsConnector,
+}
+
+impl Endpoint {
+    /// `host` is dialled, and its certificate must be for `server_name`, by one of the authorities
+    /// in `ca_certificates` or else by one that the system trusts.
+    pub(crate) fn new(
+        host: &str,
+        port: u16,
+        server_name: &str,
+        ca_certificates: Option<&str>,
+    ) -> Result<Self, TlsConfigError> {
+        let name = server_name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+        let server_name = ServerName::try_from(name.unwrap_or(server_name).to_owned())
+            .map_err(|_| TlsConfigError::Name(server_name.to_owned()))?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+            .with_root_certificates(roots(ca_certificates)?)
+            .with_no_client_auth();
+        let connector = TlsConnector::from(Arc::new(config));
+        Ok(Self { host: host.to_owned(), port, server_name, connector })
+    }
+
+    /// Resolves, vets, dials, and shakes hands.
+    pub(crate) async fn connect(
+        &self,
+        egress: &Egress,
+        trace: &mut Trace,
+    ) -> Result<TlsStream<TcpStream>, String> {
+        let addresses = trace
+            .step(Step::Resolve, egress.resolve(&self.host, self.port), |addresses| {
+                let list: Vec<_> = addresses.iter().map(|to| to.ip().to_string()).collect();
+                format!("{} is {}", self.host, list.join(", "))
+            })
+            .await?;
+        let stream = trace
+            .step(Step::Connect, Egress::dial(&addresses), |stream| {
+                stream.peer_addr().map_or_else(|_| "connected".to_owned(), |to| to.to_string())
+            })
+            .await?;
+        trace
+            .step(Step::Tls, self.handshake(stream), |stream| {
+                let (_, connection) = stream.get_ref();
+                let version = connection.protocol_version().and_then(|version| version.as_str());
+                let name = self.server_name.to_str();
+                format!("{}, certificate for {name}", version.unwrap_or("TLS"))
+            })
+            .await
+    }
+
+    async fn handshake(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, String> {
+        let name = self.server_name.to_str();
+        // Lines are written in large pieces; waiting for more would only delay them.
+        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        let connect = self.connector.connect(self.server_name.clone(), stream);
+        let error = match timeout(HANDSHAKE_DEADLINE, connect).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => error,
+            Err(_) => return Err(format!("no TLS handshake within {HANDSHAKE_DEADLINE:?}")),
+        };
+        let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+        Err(match cause {
+            Some(rustls::Error::InvalidCertificate(cause)) => match cause {
+                CertificateError::UnknownIssuer => "the endpoint's certificate is not signed by \
+                    an authority that this drain trusts: set `ca_certificates` to the one that \
+                    signs it"
+                    .to_owned(),
+                CertificateError::NotValidForName
+                | CertificateError::NotValidForNameContext { .. } => {
+                    format!("the endpoint's certificate is not for the name {name}")
+                }
+                cause => format!("the endpoint's certificate is not valid: {cause}"),
+            },
+            _ => format!("the TLS handshake failed: {error}"),
+        })
+    }
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Endpoint({}:{})", self.host, self.port)
+    }
+}
+
+fn roots(ca_certificates: Option<&str>) -> Result<RootCertStore, TlsConfigError> {
+    let mut roots = RootCertStore::empty();
+    let Some(pem) = ca_certificates else {
+        // Some of a system's certificates may be unusable; those that are not are enough.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        return if roots.is_empty() { Err(TlsConfigError::NoSystemRoots) } else { Ok(roots) };
+    };
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let certificate =
+            certificate.map_err(|error| TlsConfigError::Certificates(error.to_string()))?;
+        roots.add(certificate).map_err(|error| TlsConfigError::Certificates(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(TlsConfigError::Certificates("no certificate in PEM form in it".to_owned()));
+    }
+    Ok(roots)
+}

@@ -1,0 +1,71 @@
+//! What was tried on the way to an endpoint, step by step: a test of a drain shows it.
+
+use std::fmt::Display;
+use std::time::Instant;
+
+use serde::Serialize;
+
+/// What is tried, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Step {
+    Resolve,
+    Connect,
+    Tls,
+    Send,
+    Answer,
+}
+
+#[derive(Debug, Serialize)]
+struct Tried {
+    step: Step,
+    ok: bool,
+    detail: String,
+    duration_ms: u64,
+}
+
+/// The steps so far.
+#[derive(Debug, Default, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Trace(Vec<Tried>);
+
+impl Trace {
+    /// Tries a step; `detail` says what came of it. Its error becomes a sentence.
+    pub(crate) async fn step<T, E: Display>(
+        &mut self,
+        step: Step,
+        attempt: impl Future<Output = Result<T, E>>,
+        detail: impl FnOnce(&T) -> String,
+    ) -> Result<T, String> {
+        let started = Instant::now();
+        let result = attempt.await.map_err(|error| error.to_string());
+        let detail = match &result {
+            Ok(value) => detail(value),
+            Err(error) => error.clone(),
+        };
+        self.tried(step, result.is_ok(), detail, started);
+        result
+    }
+
+    /// The step that comes next.
+    pub(crate) fn next(&self) -> Step {
+        match self.last() {
+            None => Step::Resolve,
+            Some(Step::Resolve) => Step::Connect,
+            Some(Step::Connect) => Step::Tls,
+            Some(Step::Tls) => Step::Send,
+            Some(Step::Send | Step::Answer) => Step::Answer,
+        }
+    }
+
+    /// The step that was tried last.
+    pub(crate) fn last(&self) -> Option<Step> {
+        self.0.last().map(|tried| tried.step)
+    }
+
+    /// Notes a step that was tried.
+    pub(crate) fn tried(&mut self, step: Step, ok: bool, detail: String, started: Instant) {
+        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.push(Tried { step, ok, detail, duration_ms });
+    }
+}
