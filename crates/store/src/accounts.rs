@@ -157,11 +157,7 @@ impl Store {
     }
 
     /// Removes a key of the user; false if the user has none with this id.
-    pub async fn delete_ssh_key(
-        &self,
-        user: Id<User>,
-        id: Id<SshKey>,
-    ) -> Result<bool, StoreError> {
+    pub async fn delete_ssh_key(&self, user: Id<User>, id: Id<SshKey>) -> Result<bool, StoreError> {
         let done = sqlx::query("delete from ssh_keys where id = $1 and user_id = $2")
             .bind(id.uuid())
             .bind(user.uuid())

@@ -1,0 +1,151 @@
+//! Environments and their session policy.
+
+use model::{Handle, Id, Organization};
+use serde::Deserialize;
+use store::environments::{Deletion, Environment, EnvironmentChange};
+use utoipa::ToSchema;
+
+use crate::app::validation::Checks;
+use crate::app::{App, AppError, Caller, PageRequest, handle_taken};
+use crate::authz::{ChangeEnvironments, Permit, ReadEnvironments};
+
+/// An environment to create. Limits that are left out take a default.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewEnvironment {
+    /// Unique in the organization.
+    #[schema(value_type = String, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+    handle: Handle,
+    /// A session without input and output ends after so many seconds: 10 to 604800 (7 days).
+    idle_limit_seconds: Option<i32>,
+    /// Memory of a session's container in bytes: 16777216 (16 MiB) to 1099511627776 (1 TiB).
+    memory_limit_bytes: Option<i64>,
+    /// CPU of a session's container in thousandths of a CPU: 50 to 256000.
+    cpu_limit_millis: Option<i32>,
+    /// Processes in a session's container: 8 to 100000.
+    pids_limit: Option<i32>,
+}
+
+/// What to change; what is left out stays. Limits hold for sessions that begin afterwards.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EnvironmentPatch {
+    /// Unique in the organization.
+    #[schema(value_type = Option<String>, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+    handle: Option<Handle>,
+    /// A session without input and output ends after so many seconds: 10 to 604800 (7 days).
+    idle_limit_seconds: Option<i32>,
+    /// Memory of a session's container in bytes: 16777216 (16 MiB) to 1099511627776 (1 TiB).
+    memory_limit_bytes: Option<i64>,
+    /// CPU of a session's container in thousandths of a CPU: 50 to 256000.
+    cpu_limit_millis: Option<i32>,
+    /// Processes in a session's container: 8 to 100000.
+    pids_limit: Option<i32>,
+}
+
+fn checked(change: EnvironmentChange) -> Result<EnvironmentChange, AppError> {
+    let mut checks = Checks::default();
+    checks.rule(
+        change.idle_limit_seconds.is_none_or(|seconds| (10..=604_800).contains(&seconds)),
+        "idle_limit_seconds",
+        "must be 10 to 604800",
+    );
+    checks.rule(
+        change.memory_limit_bytes.is_none_or(|bytes| (1 << 24..=1 << 40).contains(&bytes)),
+        "memory_limit_bytes",
+        "must be 16777216 to 1099511627776",
+    );
+    checks.rule(
+        change.cpu_limit_millis.is_none_or(|millis| (50..=256_000).contains(&millis)),
+        "cpu_limit_millis",
+        "must be 50 to 256000",
+    );
+    checks.rule(
+        change.pids_limit.is_none_or(|pids| (8..=100_000).contains(&pids)),
+        "pids_limit",
+        "must be 8 to 100000",
+    );
+    checks.finish()?;
+    Ok(change)
+}
+
+/// Environments of every organization that the caller is a member of: each role may see them.
+pub(crate) async fn list_all(
+    app: &App,
+    caller: &Caller,
+    handle: Option<&Handle>,
+    page: PageRequest,
+) -> Result<Vec<Environment>, AppError> {
+    let handle = handle.map(Handle::as_str);
+    Ok(app.store.environments(caller.account.id, None, handle, page.after, page.limit).await?)
+}
+
+/// Environments of one organization.
+pub(crate) async fn list(
+    app: &App,
+    permit: Permit<ReadEnvironments, Id<Organization>>,
+    handle: Option<&Handle>,
+    page: PageRequest,
+) -> Result<Vec<Environment>, AppError> {
+    let organization = Some(*permit.thing());
+    let handle = handle.map(Handle::as_str);
+    Ok(app.store.environments(permit.user(), organization, handle, page.after, page.limit).await?)
+}
+
+/// Creates an environment.
+pub(crate) async fn create(
+    app: &App,
+    permit: Permit<ChangeEnvironments, Id<Organization>>,
+    request: NewEnvironment,
+) -> Result<Environment, AppError> {
+    let policy = checked(EnvironmentChange {
+        handle: None,
+        idle_limit_seconds: request.idle_limit_seconds,
+        memory_limit_bytes: request.memory_limit_bytes,
+        cpu_limit_millis: request.cpu_limit_millis,
+        pids_limit: request.pids_limit,
+    })?;
+    app.store
+        .create_environment(*permit.thing(), &request.handle, &policy)
+        .await
+        .map_err(handle_taken("environments_handle"))
+}
+
+/// Shows an environment.
+pub(crate) fn show(permit: Permit<ReadEnvironments, Environment>) -> Environment {
+    permit.into_thing()
+}
+
+/// Changes an environment.
+pub(crate) async fn update(
+    app: &App,
+    permit: Permit<ChangeEnvironments, Environment>,
+    expected_revision: Option<i64>,
+    patch: EnvironmentPatch,
+) -> Result<Environment, AppError> {
+    let change = checked(EnvironmentChange {
+        handle: patch.handle,
+        idle_limit_seconds: patch.idle_limit_seconds,
+        memory_limit_bytes: patch.memory_limit_bytes,
+        cpu_limit_millis: patch.cpu_limit_millis,
+        pids_limit: patch.pids_limit,
+    })?;
+    app.store
+        .update_environment(permit.thing().id, expected_revision, &change)
+        .await
+        .map_err(handle_taken("environments_handle"))?
+        .ok_or(AppError::RevisionChanged)
+}
+
+/// Deletes an environment that has nothing in it.
+pub(crate) async fn delete(
+    app: &App,
+    permit: Permit<ChangeEnvironments, Environment>,
+    expected_revision: Option<i64>,
+) -> Result<(), AppError> {
+    match app.store.delete_environment(permit.thing().id, expected_revision).await? {
+        Deletion::Done => Ok(()),
+        Deletion::Changed => Err(AppError::RevisionChanged),
+        Deletion::NotEmpty => Err(AppError::NotEmpty),
+    }
+}

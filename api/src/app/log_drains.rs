@@ -1,0 +1,264 @@
+//! Log drains.
+
+use std::time::Duration;
+
+use model::{Handle, Id};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use store::drain_tests::DrainTestAnswer;
+use store::environments::Environment;
+use store::log_drains::{LogDrain, LogDrainChange, NewLogDrain};
+use utoipa::ToSchema;
+
+use crate::app::apps::null_is_a_value;
+use crate::app::destination::{
+    Credentials, Destination, Kind, checked, checked_credentials, same_server,
+};
+use crate::app::validation::Checks;
+use crate::app::{App, AppError, PageRequest, handle_taken};
+use crate::authz::{ChangeDrains, Permit, ReadDrains};
+
+const TEST_PATIENCE: Duration = Duration::from_secs(10);
+const HANDLES: &str = "log_drains_environment_id_handle_key";
+
+/// What becomes of terminals' control sequences.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ControlSequences {
+    /// They are delivered.
+    Keep,
+    /// They are left out.
+    Strip,
+}
+
+/// What becomes of a line that is drawn again and again, such as a progress bar.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Redraws {
+    /// Each drawing is delivered.
+    Keep,
+    /// Only the last one is.
+    Last,
+}
+
+/// A log drain to create. It takes records from now on, of the sources that are switched on: one at
+/// least.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LogDrainToCreate {
+    /// Unique among the environment's log drains.
+    #[schema(value_type = String, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+    handle: Handle,
+    /// The kind of endpoint.
+    kind: Kind,
+    /// Where it sends, in the form of its kind.
+    #[schema(value_type = Destination)]
+    destination: Value,
+    /// What it shows there; never answered.
+    #[schema(write_only)]
+    credentials: Option<Credentials>,
+    /// Takes what apps print.
+    #[serde(default)]
+    drain_apps: bool,
+    /// Takes what databases print.
+    #[serde(default)]
+    drain_databases: bool,
+    /// Takes what ephemeral sessions show.
+    #[serde(default)]
+    drain_ephemeral_sessions: bool,
+    /// What becomes of terminals' control sequences; `strip`, if left out.
+    control_sequences: Option<ControlSequences>,
+    /// What becomes of lines that are drawn again; `keep`, if left out.
+    redraws: Option<Redraws>,
+}
+
+/// What to change; what is left out stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LogDrainPatch {
+    /// Unique among the environment's log drains.
+    #[schema(value_type = Option<String>, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+    handle: Option<Handle>,
+    /// Where it sends, in whole, in the form of its kind.
+    #[schema(value_type = Option<Destination>)]
+    destination: Option<Value>,
+    /// What it shows there, in whole; null takes it away. Needed when the URL's scheme, host or port
+    /// changes, so that nobody sends the old credentials to a server of their own.
+    #[serde(default, deserialize_with = "null_is_a_value")]
+    #[schema(value_type = Option<Credentials>, write_only)]
+    credentials: Option<Option<Credentials>>,
+    /// Takes what apps print.
+    drain_apps: Option<bool>,
+    /// Takes what databases print.
+    drain_databases: Option<bool>,
+    /// Takes what ephemeral sessions show.
+    drain_ephemeral_sessions: Option<bool>,
+    /// What becomes of terminals' control sequences.
+    control_sequences: Option<ControlSequences>,
+    /// What becomes of lines that are drawn again.
+    redraws: Option<Redraws>,
+}
+
+impl ControlSequences {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Strip => "strip",
+        }
+    }
+}
+
+impl Redraws {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Last => "last",
+        }
+    }
+}
+
+/// Log drains of an environment.
+pub(crate) async fn list(
+    app: &App,
+    permit: Permit<ReadDrains, Environment>,
+    handle: Option<&Handle>,
+    page: PageRequest,
+) -> Result<Vec<LogDrain>, AppError> {
+    let handle = handle.map(Handle::as_str);
+    Ok(app.store.log_drains(permit.thing().id, handle, page.after, page.limit).await?)
+}
+
+/// Creates a log drain.
+pub(crate) async fn create(
+    app: &App,
+    permit: Permit<ChangeDrains, Environment>,
+    request: LogDrainToCreate,
+) -> Result<LogDrain, AppError> {
+    let id = Id::generate();
+    let mut checks = Checks::default();
+    let destination = checks.keep(checked(request.kind, request.destination));
+    let credentials = request.credentials.as_ref();
+    let credentials =
+        credentials.and_then(|it| checks.keep(checked_credentials(request.kind, it)).flatten());
+    let sources = [request.drain_apps, request.drain_databases, request.drain_ephemeral_sessions];
+    check_sources(&mut checks, sources);
+    checks.finish()?;
+    app.store
+        .create_log_drain(&NewLogDrain {
+            id,
+            environment_id: permit.thing().id,
+            handle: request.handle,
+            kind: request.kind.as_str(),
+            destination: destination.unwrap_or_default(),
+            sealed_credentials: credentials
+                .map(|credentials| app.keys.worker.seal(id.uuid(), credentials.expose())),
+            drain_apps: request.drain_apps,
+            drain_databases: request.drain_databases,
+            drain_ephemeral_sessions: request.drain_ephemeral_sessions,
+            control_sequences: request
+                .control_sequences
+                .unwrap_or(ControlSequences::Strip)
+                .as_str(),
+            redraws: request.redraws.unwrap_or(Redraws::Keep).as_str(),
+        })
+        .await
+        .map_err(handle_taken(HANDLES))?
+        .ok_or(AppError::NotFound)
+}
+
+/// Shows a log drain.
+pub(crate) fn show(permit: Permit<ReadDrains, LogDrain>) -> LogDrain {
+    permit.into_thing()
+}
+
+/// Changes a log drain.
+pub(crate) async fn update(
+    app: &App,
+    permit: Permit<ChangeDrains, LogDrain>,
+    expected_revision: Option<i64>,
+    patch: LogDrainPatch,
+) -> Result<LogDrain, AppError> {
+    let drain = permit.thing();
+    let kind = Kind::from_kept(&drain.kind)?;
+    let mut checks = Checks::default();
+    let destination = patch.destination.and_then(|it| checks.keep(checked(kind, it)));
+    if let Some(destination) = &destination {
+        checks.rule(
+            !drain.has_credentials
+                || patch.credentials.is_some()
+                || same_server(destination, &drain.destination),
+            "credentials",
+            "must be given again, or null, because the URL leads to another server",
+        );
+    }
+    let credentials = patch
+        .credentials
+        .as_ref()
+        .map(|it| it.as_ref().and_then(|it| checks.keep(checked_credentials(kind, it)).flatten()));
+    check_sources(
+        &mut checks,
+        [
+            patch.drain_apps.unwrap_or(drain.drain_apps),
+            patch.drain_databases.unwrap_or(drain.drain_databases),
+            patch.drain_ephemeral_sessions.unwrap_or(drain.drain_ephemeral_sessions),
+        ],
+    );
+    checks.finish()?;
+    let change = LogDrainChange {
+        handle: patch.handle,
+        destination,
+        sealed_credentials: credentials.map(|credentials| {
+            credentials.map(|it| app.keys.worker.seal(drain.id.uuid(), it.expose()))
+        }),
+        drain_apps: patch.drain_apps,
+        drain_databases: patch.drain_databases,
+        drain_ephemeral_sessions: patch.drain_ephemeral_sessions,
+        control_sequences: patch.control_sequences.map(ControlSequences::as_str),
+        redraws: patch.redraws.map(Redraws::as_str),
+    };
+    app.store
+        // What was checked was this revision, so no other is changed.
+        .update_log_drain(drain.id, Some(expected_revision.unwrap_or(drain.revision)), &change)
+        .await
+        .map_err(handle_taken(HANDLES))?
+        .ok_or(AppError::RevisionChanged)
+}
+
+/// Pauses a log drain, or lets it go on from where it stopped.
+pub(crate) async fn pause(
+    app: &App,
+    permit: Permit<ChangeDrains, LogDrain>,
+    paused: bool,
+) -> Result<LogDrain, AppError> {
+    app.store.pause_log_drain(permit.thing().id, paused).await?.ok_or(AppError::NotFound)
+}
+
+/// Deletes a log drain; what it has not delivered it never will.
+pub(crate) async fn delete(
+    app: &App,
+    permit: Permit<ChangeDrains, LogDrain>,
+    expected_revision: Option<i64>,
+) -> Result<(), AppError> {
+    let done = app.store.delete_log_drain(permit.thing().id, expected_revision).await?;
+    if done { Ok(()) } else { Err(AppError::RevisionChanged) }
+}
+
+/// Has a worker send a test line and waits for how that went.
+pub(crate) async fn test(
+    app: &App,
+    permit: Permit<ChangeDrains, LogDrain>,
+) -> Result<DrainTestAnswer, AppError> {
+    let _slot = app.drain_tests.try_acquire().map_err(|_| AppError::Busy)?;
+    app.store
+        .ask_drain_test(permit.thing().id, permit.user(), TEST_PATIENCE)
+        .await?
+        .ok_or(AppError::NoWorker)
+}
+
+fn check_sources(checks: &mut Checks, sources: [bool; 3]) {
+    checks.rule(
+        sources.contains(&true),
+        "drain_apps",
+        "drain_apps, drain_databases or drain_ephemeral_sessions must be true",
+    );
+}

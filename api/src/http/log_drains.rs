@@ -1,0 +1,270 @@
+//! `/v1/log-drains`.
+
+use actix_web::{HttpResponse, web};
+use model::{Drain as DrainKind, Environment, Handle, Id};
+use serde::Serialize;
+use serde_json::Value;
+use store::log_drains::LogDrain as Stored;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+use crate::app::destination::{Destination, Kind};
+use crate::app::log_drains::{self, ControlSequences, LogDrainPatch, LogDrainToCreate, Redraws};
+use crate::http::openapi::{Failure, IfMatch};
+use crate::http::page::{self, HandleQuery, Page};
+use crate::http::problem::Problem;
+use crate::http::request::{Body, ExpectedRevision, Query, SignedIn};
+use crate::http::{Shared, answer};
+
+/// A log drain, how far it has got and how it is.
+#[derive(Serialize, ToSchema)]
+struct LogDrain {
+    #[schema(value_type = Uuid)]
+    id: Id<DrainKind>,
+    #[schema(value_type = Uuid)]
+    environment_id: Id<Environment>,
+    #[schema(value_type = String)]
+    handle: Handle,
+    #[schema(value_type = Kind)]
+    kind: String,
+    #[schema(value_type = Destination)]
+    destination: Value,
+    /// Whether it has credentials; they are never shown.
+    has_credentials: bool,
+    /// Takes what apps print.
+    drain_apps: bool,
+    /// Takes what databases print.
+    drain_databases: bool,
+    /// Takes what ephemeral sessions show.
+    drain_ephemeral_sessions: bool,
+    #[schema(value_type = ControlSequences)]
+    control_sequences: String,
+    #[schema(value_type = Redraws)]
+    redraws: String,
+    state: State,
+    /// Since when it fails; null if it does not.
+    #[serde(with = "time::serde::rfc3339::option")]
+    failing_since: Option<OffsetDateTime>,
+    /// What last went wrong, if anything did.
+    last_error: Option<String>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    last_error_at: Option<OffsetDateTime>,
+    /// Records that it has yet to deliver.
+    lag_records: i64,
+    /// Age of the oldest of them in seconds.
+    lag_seconds: f64,
+    /// Lines delivered since it was made.
+    delivered_lines: i64,
+    /// Lines that the endpoint refused for good.
+    rejected_lines: i64,
+    /// Raised by each change of what is configured; the ETag.
+    revision: i64,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    updated_at: OffsetDateTime,
+}
+
+/// How a drain is.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    /// It delivers.
+    Active,
+    /// It was told to wait; records wait with it.
+    Paused,
+    /// It tries and does not succeed; records wait.
+    Failing,
+}
+
+/// How a test line fared.
+#[derive(Serialize, ToSchema)]
+struct DrainTest {
+    /// Whether the endpoint took it.
+    ok: bool,
+    /// What was tried, in this order, up to the first failure.
+    #[schema(value_type = Vec<DrainTestStep>)]
+    steps: Value,
+}
+
+/// One step of a test.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "describes what a worker wrote")]
+struct DrainTestStep {
+    /// What was tried, such as `resolve`, `connect`, `tls`, `send`.
+    step: String,
+    /// Whether it worked.
+    ok: bool,
+    /// What came of it.
+    detail: String,
+    /// How long it took in milliseconds.
+    duration_ms: f64,
+}
+
+impl From<Stored> for LogDrain {
+    fn from(stored: Stored) -> Self {
+        let state = match (stored.paused_at, stored.failing_since) {
+            (Some(_), _) => State::Paused,
+            (None, Some(_)) => State::Failing,
+            (None, None) => State::Active,
+        };
+        Self {
+            id: stored.id,
+            environment_id: stored.environment_id,
+            handle: stored.handle,
+            kind: stored.kind,
+            destination: stored.destination,
+            has_credentials: stored.has_credentials,
+            drain_apps: stored.drain_apps,
+            drain_databases: stored.drain_databases,
+            drain_ephemeral_sessions: stored.drain_ephemeral_sessions,
+            control_sequences: stored.control_sequences,
+            redraws: stored.redraws,
+            state,
+            failing_since: stored.failing_since,
+            last_error: stored.last_error,
+            last_error_at: stored.last_error_at,
+            lag_records: stored.lag_records,
+            lag_seconds: stored.lag_seconds,
+            delivered_lines: stored.delivered_lines,
+            rejected_lines: stored.rejected_lines,
+            revision: stored.revision,
+            created_at: stored.created_at,
+            updated_at: stored.updated_at,
+        }
+    }
+}
+
+/// Lists an environment's log drains.
+#[utoipa::path(
+    get, path = "/v1/environments/{id}/log-drains", tag = "log drains", operation_id = "list_log_drains",
+    params(("id" = Uuid, Path, description = "The environment."), HandleQuery),
+    responses((status = 200, description = "A page.", body = Page<LogDrain>), Failure)
+)]
+pub(crate) async fn list(
+    app: Shared,
+    caller: SignedIn,
+    environment: web::Path<Id<Environment>>,
+    query: Query<HandleQuery>,
+) -> Result<HttpResponse, Problem> {
+    let page = query.0.parse()?;
+    let permit = app.permit(&caller.0, *environment).await?;
+    let found = log_drains::list(&app, permit, query.0.handle.as_ref(), page).await?;
+    Ok(HttpResponse::Ok().json(page::page(found, page, |it| it.id.uuid(), LogDrain::from)))
+}
+
+/// Creates a log drain.
+#[utoipa::path(
+    post, path = "/v1/environments/{id}/log-drains", tag = "log drains",
+    operation_id = "create_log_drain",
+    params(("id" = Uuid, Path, description = "The environment.")),
+    request_body = LogDrainToCreate,
+    responses((status = 201, description = "Created.", body = LogDrain), Failure)
+)]
+pub(crate) async fn create(
+    app: Shared,
+    caller: SignedIn,
+    environment: web::Path<Id<Environment>>,
+    body: Body<LogDrainToCreate>,
+) -> Result<HttpResponse, Problem> {
+    let permit = app.permit(&caller.0, *environment).await?;
+    let created = LogDrain::from(log_drains::create(&app, permit, body.0).await?);
+    let location = format!("/v1/log-drains/{}", created.id);
+    Ok(answer::created_revised(location, created.revision, &created))
+}
+
+/// Shows a log drain.
+#[utoipa::path(
+    get, path = "/v1/log-drains/{id}", tag = "log drains", operation_id = "show_log_drain",
+    params(("id" = Uuid, Path, description = "The log drain.")),
+    responses((status = 200, description = "The log drain.", body = LogDrain), Failure)
+)]
+pub(crate) async fn show(
+    app: Shared,
+    caller: SignedIn,
+    id: web::Path<Id<DrainKind>>,
+) -> Result<HttpResponse, Problem> {
+    let shown = LogDrain::from(log_drains::show(app.permit(&caller.0, *id).await?));
+    Ok(answer::revised(shown.revision, &shown))
+}
+
+/// Changes a log drain.
+#[utoipa::path(
+    patch, path = "/v1/log-drains/{id}", tag = "log drains", operation_id = "update_log_drain",
+    params(("id" = Uuid, Path, description = "The log drain."), IfMatch),
+    request_body = LogDrainPatch,
+    responses((status = 200, description = "Changed.", body = LogDrain), Failure)
+)]
+pub(crate) async fn update(
+    app: Shared,
+    caller: SignedIn,
+    id: web::Path<Id<DrainKind>>,
+    expected: ExpectedRevision,
+    body: Body<LogDrainPatch>,
+) -> Result<HttpResponse, Problem> {
+    let permit = app.permit(&caller.0, *id).await?;
+    let changed = log_drains::update(&app, permit, expected.0, body.0).await?;
+    Ok(answer::revised(changed.revision, &LogDrain::from(changed)))
+}
+
+/// Deletes a log drain; what it has not delivered it never will.
+#[utoipa::path(
+    delete, path = "/v1/log-drains/{id}", tag = "log drains", operation_id = "delete_log_drain",
+    params(("id" = Uuid, Path, description = "The log drain."), IfMatch),
+    responses((status = 204, description = "Deleted."), Failure)
+)]
+pub(crate) async fn delete(
+    app: Shared,
+    caller: SignedIn,
+    id: web::Path<Id<DrainKind>>,
+    expected: ExpectedRevision,
+) -> Result<HttpResponse, Problem> {
+    log_drains::delete(&app, app.permit(&caller.0, *id).await?, expected.0).await?;
+    Ok(answer::done())
+}
+
+/// Pauses a log drain. Records wait for it until they are too old to be kept.
+#[utoipa::path(
+    post, path = "/v1/log-drains/{id}/pause", tag = "log drains", operation_id = "pause_log_drain",
+    params(("id" = Uuid, Path, description = "The log drain.")),
+    responses((status = 200, description = "It is paused.", body = LogDrain), Failure)
+)]
+pub(crate) async fn pause(
+    app: Shared,
+    caller: SignedIn,
+    id: web::Path<Id<DrainKind>>,
+) -> Result<HttpResponse, Problem> {
+    let paused = log_drains::pause(&app, app.permit(&caller.0, *id).await?, true).await?;
+    Ok(answer::revised(paused.revision, &LogDrain::from(paused)))
+}
+
+/// Lets a log drain go on from where it was paused.
+#[utoipa::path(
+    post, path = "/v1/log-drains/{id}/resume", tag = "log drains",
+    operation_id = "resume_log_drain",
+    params(("id" = Uuid, Path, description = "The log drain.")),
+    responses((status = 200, description = "It is not paused.", body = LogDrain), Failure)
+)]
+pub(crate) async fn resume(
+    app: Shared,
+    caller: SignedIn,
+    id: web::Path<Id<DrainKind>>,
+) -> Result<HttpResponse, Problem> {
+    let resumed = log_drains::pause(&app, app.permit(&caller.0, *id).await?, false).await?;
+    Ok(answer::revised(resumed.revision, &LogDrain::from(resumed)))
+}
+
+/// Sends a test line to a log drain's endpoint and tells how that went, within 10 s.
+#[utoipa::path(
+    post, path = "/v1/log-drains/{id}/test", tag = "log drains", operation_id = "test_log_drain",
+    params(("id" = Uuid, Path, description = "The log drain.")),
+    responses((status = 200, description = "How it went.", body = DrainTest), Failure)
+)]
+pub(crate) async fn test(
+    app: Shared,
+    caller: SignedIn,
+    id: web::Path<Id<DrainKind>>,
+) -> Result<HttpResponse, Problem> {
+    let answer = log_drains::test(&app, app.permit(&caller.0, *id).await?).await?;
+    Ok(HttpResponse::Ok().json(DrainTest { ok: answer.ok, steps: answer.steps }))
+}
