@@ -1,0 +1,426 @@
+//! One client's connection: russh's callbacks.
+//!
+//! Invariant: a callback runs inside the connection's loop, so it hands work off and does not wait
+//! on a session. (Sign-in waits on the database: nothing else goes on then.)
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use guest_protocol::{Program, Pty};
+use russh::keys::ssh_key::Certificate;
+use russh::server::{
+    Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey,
+};
+use russh::{Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, MethodKind, MethodSet, Sig};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::admission::Refusal;
+use crate::auth::{Identity, check_certificate, check_key, is_acceptable, names_a_session};
+use crate::edge::Edge;
+use crate::session::client::Client;
+use crate::session::flow::{Backlog, WINDOW};
+use crate::session::inbox::{Inbox, Notice};
+use crate::session::requests::{Requests, Start, Wanted};
+use crate::session::{Visit, serve};
+
+/// The most session channels of one connection at a time.
+pub(crate) const MAX_CHANNELS: u32 = 10;
+
+/// The connection is of no more use.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectionError {
+    #[error(transparent)]
+    Protocol(#[from] russh::Error),
+    #[error("the client sent more input than its windows allow")]
+    WindowIgnored,
+}
+
+/// What the connection's task and its callbacks both know.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    /// Whether the client has signed in.
+    pub(crate) signed_in: watch::Sender<bool>,
+    /// Whether it has tried to.
+    pub(crate) tried: AtomicBool,
+    /// One permit for each session channel.
+    pub(crate) channels: Arc<Semaphore>,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        Self {
+            signed_in: watch::Sender::new(false),
+            tried: AtomicBool::new(false),
+            channels: Arc::new(Semaphore::new(MAX_CHANNELS as usize)),
+        }
+    }
+}
+
+/// The callbacks' state.
+pub(crate) struct Connection {
+    edge: Arc<Edge>,
+    client_address: SocketAddr,
+    progress: Arc<Progress>,
+    identity: Option<Identity>,
+    visit: Option<Arc<Visit>>,
+    channels: HashMap<ChannelId, SessionChannel>,
+    backlog: Arc<Backlog>,
+    target: u32,
+}
+
+struct SessionChannel {
+    requests: Requests,
+    inbox: Arc<Inbox>,
+    /// Taken when the program is started.
+    output: Option<(ChannelWriteHalf<Msg>, OwnedSemaphorePermit)>,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        edge: Arc<Edge>,
+        client_address: SocketAddr,
+        progress: Arc<Progress>,
+    ) -> Self {
+        Self {
+            edge,
+            client_address,
+            progress,
+            identity: None,
+            visit: None,
+            channels: HashMap::new(),
+            backlog: Arc::default(),
+            target: WINDOW,
+        }
+    }
+
+    fn admit(&mut self, identity: Option<Identity>) -> Auth {
+        self.progress.tried.store(true, Ordering::Relaxed);
+        self.identity = identity;
+        if self.identity.is_some() { Auth::Accept } else { reject() }
+    }
+
+    fn answer(
+        channel: ChannelId,
+        accepted: bool,
+        session: &mut Session,
+    ) -> Result<(), ConnectionError> {
+        if accepted {
+            session.channel_success(channel)?;
+        } else {
+            session.channel_failure(channel)?;
+        }
+        Ok(())
+    }
+
+    fn start(
+        &mut self,
+        id: ChannelId,
+        wanted: Wanted,
+        session: &mut Session,
+    ) -> Result<(), ConnectionError> {
+        let started = self.channels.get_mut(&id).and_then(|channel| {
+            let start = channel.requests.start(wanted)?;
+            let (output, permit) = channel.output.take()?;
+            Some((start, output, permit, channel.inbox.clone()))
+        });
+        Self::answer(id, started.is_some(), session)?;
+        if let (Some((start, channel, permit, inbox)), Some(visit)) = (started, &self.visit) {
+            let connection = session.handle();
+            let has_pty = start.pty.is_some();
+            let client = Client { inbox, channel, connection, permit, has_pty };
+            self.spawn(visit.clone(), start, client);
+        }
+        Ok(())
+    }
+
+    fn spawn(&self, visit: Arc<Visit>, start: Start, client: Client) {
+        let edge = self.edge.clone();
+        let Ok(place) = edge.sessions.clone().try_acquire_owned() else {
+            self.edge.tasks.spawn(async move { client.refuse(&Refusal::Full).await });
+            return;
+        };
+        self.edge.tasks.spawn(async move {
+            serve(edge, visit, start, client).await;
+            drop(place);
+        });
+    }
+
+    fn notice(&self, channel: ChannelId, notice: Notice) {
+        if let Some(channel) = self.channels.get(&channel) {
+            channel.inbox.notice(notice);
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        for channel in self.channels.values() {
+            channel.inbox.close("the client disconnected");
+        }
+    }
+}
+
+impl Handler for Connection {
+    type Error = ConnectionError;
+
+    async fn auth_publickey_offered(
+        &mut self,
+        user: &str,
+        offer: PublicKeyOffer<'_>,
+    ) -> Result<Auth, Self::Error> {
+        self.progress.tried.store(true, Ordering::Relaxed);
+        // For a certificate, russh asks with its bare key; it is checked when the key is proven.
+        let known = is_acceptable(offer.algorithm)
+            && (names_a_session(user)
+                || check_key(&self.edge.store, offer.public_key, user).await.is_some());
+        Ok(if known { Auth::Accept } else { reject() })
+    }
+
+    async fn auth_publickey(
+        &mut self,
+        user: &str,
+        key: VerifiedPublicKey<'_>,
+    ) -> Result<Auth, Self::Error> {
+        let identity = if is_acceptable(key.algorithm) && !names_a_session(user) {
+            check_key(&self.edge.store, key.public_key, user).await
+        } else {
+            None
+        };
+        Ok(self.admit(identity))
+    }
+
+    async fn auth_openssh_certificate(
+        &mut self,
+        user: &str,
+        certificate: &Certificate,
+    ) -> Result<Auth, Self::Error> {
+        let now = SystemTime::now();
+        let identity = check_certificate(certificate, user, &self.edge.authority, now);
+        Ok(self.admit(identity))
+    }
+
+    async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
+        let version = String::from_utf8_lossy(session.remote_sshid());
+        let client_version: String =
+            version.chars().filter(|c| !c.is_control()).take(255).collect();
+        if let Some(identity) = self.identity.take() {
+            if let Identity::Key { key, .. } = identity {
+                let store = self.edge.store.clone();
+                self.edge.tasks.spawn(async move {
+                    if let Err(error) = store.ssh_key_used(key).await {
+                        tracing::warn!(%key, %error, "the key's last use was not written");
+                    }
+                });
+            }
+            let client_address = self.client_address.to_string();
+            self.visit = Some(Arc::new(Visit { identity, client_address, client_version }));
+        }
+        self.progress.signed_in.send_replace(true);
+        Ok(())
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let Ok(permit) = self.progress.channels.clone().try_acquire_owned() else {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        };
+        let id = channel.id();
+        // The reading half is dropped: input comes through `data`, which never blocks the loop.
+        let (_, output) = channel.split();
+        let inbox = Arc::new(Inbox::new(self.backlog.clone()));
+        let output = Some((output, permit));
+        self.channels.insert(id, SessionChannel { requests: Requests::default(), inbox, output });
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn channel_close(
+        &mut self,
+        channel: ChannelId,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        if let Some(channel) = self.channels.remove(&channel) {
+            channel.inbox.close("the client disconnected");
+        }
+        Ok(())
+    }
+
+    async fn channel_eof(
+        &mut self,
+        channel: ChannelId,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        if let Some(channel) = self.channels.get(&channel) {
+            channel.inbox.end_input();
+        }
+        Ok(())
+    }
+
+    fn adjust_window(&mut self, channel: ChannelId, _current: u32) -> u32 {
+        let unread = self.channels.get(&channel).map(|channel| channel.inbox.waiting_input());
+        let (unread, wanted) = unread.unwrap_or((0, false));
+        self.target = self.backlog.target(unread, wanted);
+        self.target
+    }
+
+    async fn data(
+        &mut self,
+        channel: ChannelId,
+        data: &[u8],
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        if let Some(channel) = self.channels.get(&channel) {
+            channel.inbox.input(data);
+        }
+        if self.backlog.is_abused() {
+            return Err(ConnectionError::WindowIgnored);
+        }
+        self.backlog.pause(self.target, data.len()).await;
+        Ok(())
+    }
+
+    async fn pty_request(
+        &mut self,
+        channel: ChannelId,
+        term: &str,
+        columns: u32,
+        rows: u32,
+        _pixel_width: u32,
+        _pixel_height: u32,
+        modes: &[(russh::Pty, u32)],
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let pty = Pty {
+            term: term.to_owned(),
+            columns: cells(columns),
+            rows: cells(rows),
+            modes: modes.iter().map(|&(code, value)| (code as u8, value)).collect(),
+        };
+        let accepted =
+            self.channels.get_mut(&channel).is_some_and(|channel| channel.requests.pty(pty));
+        Self::answer(channel, accepted, session)
+    }
+
+    async fn env_request(
+        &mut self,
+        channel: ChannelId,
+        name: &str,
+        value: &str,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let accepted = self
+            .channels
+            .get_mut(&channel)
+            .is_some_and(|channel| channel.requests.variable(name, value));
+        Self::answer(channel, accepted, session)
+    }
+
+    async fn shell_request(
+        &mut self,
+        channel: ChannelId,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.start(channel, Wanted::Program(Program::Shell), session)
+    }
+
+    async fn exec_request(
+        &mut self,
+        channel: ChannelId,
+        command: &[u8],
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.start(channel, Wanted::Program(Program::Command(command.to_vec())), session)
+    }
+
+    async fn subsystem_request(
+        &mut self,
+        channel: ChannelId,
+        name: &str,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.start(channel, Wanted::Subsystem(name.to_owned()), session)
+    }
+
+    async fn window_change_request(
+        &mut self,
+        channel: ChannelId,
+        columns: u32,
+        rows: u32,
+        _pixel_width: u32,
+        _pixel_height: u32,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let (columns, rows) = (cells(columns), cells(rows));
+        let running = self
+            .channels
+            .get_mut(&channel)
+            .is_some_and(|channel| channel.requests.resize(columns, rows));
+        if running {
+            self.notice(channel, Notice::Resize { columns, rows });
+        }
+        Ok(())
+    }
+
+    async fn signal(
+        &mut self,
+        channel: ChannelId,
+        signal: Sig,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        if let Some(name) = signal_name(signal) {
+            self.notice(channel, Notice::Signal(name));
+        }
+        Ok(())
+    }
+
+    async fn x11_request(
+        &mut self,
+        channel: ChannelId,
+        _single_connection: bool,
+        _protocol: &str,
+        _cookie: &str,
+        _screen: u32,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        Self::answer(channel, false, session)
+    }
+}
+
+/// Every failure is the same.
+fn reject() -> Auth {
+    let methods = MethodSet::from(&[MethodKind::PublicKey][..]);
+    Auth::Reject { proceed_with_methods: Some(methods), partial_success: false }
+}
+
+fn cells(number: u32) -> u16 {
+    u16::try_from(number).unwrap_or(u16::MAX)
+}
+
+/// The signals of RFC 4254, section 6.10; others have no name that we would know.
+fn signal_name(signal: Sig) -> Option<String> {
+    let name = match signal {
+        Sig::ABRT => "ABRT",
+        Sig::ALRM => "ALRM",
+        Sig::FPE => "FPE",
+        Sig::HUP => "HUP",
+        Sig::ILL => "ILL",
+        Sig::INT => "INT",
+        Sig::KILL => "KILL",
+        Sig::PIPE => "PIPE",
+        Sig::QUIT => "QUIT",
+        Sig::SEGV => "SEGV",
+        Sig::TERM => "TERM",
+        Sig::USR1 => "USR1",
+        Sig::Custom(name) if name == "USR2" => "USR2",
+        Sig::Custom(_) => return None,
+    };
+    Some(name.to_owned())
+}

@@ -1,0 +1,80 @@
+//! What all connections and sessions of one edge share.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use log_stream::PostgresStream;
+use model::{EphemeralSession, Id, OpeningKey};
+use russh::keys::ssh_key::Fingerprint;
+use service::Shutdown;
+use store::Store;
+use tokio::sync::Semaphore;
+
+use crate::gate::Gate;
+use crate::lockout::Lockout;
+use crate::runtime::ContainerRuntime;
+use crate::runtime_dir::RuntimeDirectory;
+
+/// One edge process.
+pub(crate) struct Edge {
+    pub(crate) store: Store,
+    pub(crate) stream: Arc<PostgresStream>,
+    pub(crate) gate: Gate,
+    pub(crate) runtime: Arc<dyn ContainerRuntime>,
+    pub(crate) directory: RuntimeDirectory,
+    pub(crate) opening_key: OpeningKey,
+    /// The authority that signs users' keys.
+    pub(crate) authority: Fingerprint,
+    pub(crate) lockout: Lockout,
+    pub(crate) live: Arc<Live>,
+    pub(crate) sessions: Arc<Semaphore>,
+    pub(crate) sign_in_deadline: Duration,
+    pub(crate) tasks: Shutdown,
+}
+
+impl Edge {
+    pub(crate) const fn id(&self) -> Id<model::Edge> {
+        self.directory.edge()
+    }
+
+    /// Removes a session's container. If that fails, the reaper does it later.
+    pub(crate) async fn remove_container(&self, session: Id<EphemeralSession>) {
+        if let Err(error) = self.runtime.remove(session).await {
+            tracing::warn!(%session, %error, "a container is left for the reaper");
+        }
+    }
+}
+
+/// The sessions that this process has; what else bears this edge's name is left over.
+#[derive(Debug, Default)]
+pub(crate) struct Live(Mutex<HashSet<Id<EphemeralSession>>>);
+
+/// A session's place among the live ones, until dropped.
+pub(crate) struct Entered {
+    live: Arc<Live>,
+    session: Id<EphemeralSession>,
+}
+
+impl Live {
+    /// Enters a session; `None` if it is live already.
+    pub(crate) fn enter(self: &Arc<Self>, session: Id<EphemeralSession>) -> Option<Entered> {
+        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.insert(session).then(|| Entered { live: self.clone(), session })
+    }
+
+    pub(crate) fn contains(&self, session: Id<EphemeralSession>) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&session)
+    }
+
+    pub(crate) fn all(&self) -> Vec<Id<EphemeralSession>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let mut sessions = self.live.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.remove(&self.session);
+    }
+}

@@ -1,0 +1,90 @@
+//! The client's end of a session: what it is shown.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::{Event, ExitStatus, OutputStream};
+use russh::server::{Handle, Msg};
+use russh::{ChannelWriteHalf, Sig};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::inbox::Inbox;
+use crate::admission::Refusal;
+
+const STDERR: u32 = 1;
+const REFUSAL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A channel to write to, and what comes from it.
+pub(crate) struct Client {
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) channel: ChannelWriteHalf<Msg>,
+    pub(crate) connection: Handle,
+    /// One of the connection's session channels, held as long as the session.
+    pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) has_pty: bool,
+}
+
+impl Client {
+    /// Shows a durable event, unless the client is gone.
+    pub(crate) async fn show(&self, event: Event) {
+        // Losing the write loses what a client that is gone would not have read. A write would wait
+        // for ever for the window of a connection that has ended.
+        tokio::select! {
+            () = self.inbox.gone().cancelled() => {}
+            shown = self.write(event) => if shown.is_err() {
+                self.inbox.close("the connection ended");
+            }
+        }
+    }
+
+    /// Says why there is no session.
+    pub(crate) async fn refuse(&self, refusal: &Refusal) {
+        let text = self.sentence(&refusal.to_string());
+        let told = async {
+            self.channel.extended_data_bytes(STDERR, text).await?;
+            self.channel.exit_status(1).await?;
+            self.channel.eof().await?;
+            self.channel.close().await
+        };
+        tokio::select! {
+            () = self.inbox.gone().cancelled() => {}
+            _ = tokio::time::timeout(REFUSAL_DEADLINE, told) => {}
+        }
+    }
+
+    /// A sentence of the platform's, as this client's terminal wants it.
+    pub(crate) fn sentence(&self, text: &str) -> Vec<u8> {
+        // A raw terminal needs the carriage return.
+        let (before, after) = if self.has_pty { ("\r\n", "\r\n") } else { ("", "\n") };
+        format!("{before}spillway: {text}{after}").into_bytes()
+    }
+
+    async fn write(&self, event: Event) -> Result<(), russh::Error> {
+        match event {
+            Event::Output { stream: OutputStream::Stdout, bytes, .. } => {
+                self.channel.data_bytes(Bytes::from(bytes)).await
+            }
+            Event::Output { stream: OutputStream::Stderr, bytes, .. } => {
+                self.channel.extended_data_bytes(STDERR, Bytes::from(bytes)).await
+            }
+            Event::Exit(ExitStatus::Code(code)) => self.channel.exit_status(code).await,
+            Event::Exit(ExitStatus::Signal { name, core_dumped }) => self
+                .connection
+                .exit_signal_request(
+                    self.channel.id(),
+                    Sig::Custom(name),
+                    core_dumped,
+                    String::new(),
+                    String::new(),
+                )
+                .await
+                .map_err(|()| russh::Error::SendError),
+            Event::SessionEnded { .. } => {
+                self.channel.eof().await?;
+                self.channel.close().await
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! A running session as a state machine: `(state, event) -> (state, effects)`; no I/O in it.
+//!
+//! Invariants: a session ends once and nothing follows its end; the guest gets no more input than it
+//! has granted; a guest that breaks the protocol ends its session as aborted.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use guest_protocol::{FromEdge, FromGuest, INITIAL_CREDIT};
+use model::{Event, ExitStatus, OutputStream, TerminalSize};
+
+/// More credit than this is a guest's mistake or attack: the edge would have to hold the input.
+const MAX_CREDIT: u32 = 4 * INITIAL_CREDIT;
+
+/// What happens to a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Happening {
+    Guest(FromGuest),
+    /// The guest's connection ended or broke.
+    GuestLost(String),
+    /// Bytes of the client's, at most [`Life::allowance`].
+    Input(Bytes),
+    InputEnd,
+    Resize {
+        columns: u16,
+        rows: u16,
+    },
+    Signal(String),
+    /// The client closed the channel or its connection ended.
+    ClientGone(String),
+    /// Neither input nor output for this long.
+    Idle(Duration),
+    /// The service stops.
+    Stopping,
+}
+
+/// What is to be done, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Record it; what is shown of it is shown when it is durable.
+    Record(Event),
+    /// Record these bytes as output, and show them when they are durable.
+    Show(OutputStream, Bytes),
+    /// Tell the client in a sentence.
+    Say(String),
+    ToGuest(FromEdge),
+    /// The program takes no more input: drop what waits and what comes.
+    DropInput,
+    End(Ending),
+}
+
+/// How a session ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ending {
+    pub(crate) reason: String,
+    pub(crate) aborted: bool,
+    pub(crate) exit: Option<ExitStatus>,
+}
+
+/// A session from the moment its guest was told what to run.
+#[derive(Debug)]
+pub(crate) struct Life {
+    has_pty: bool,
+    started: bool,
+    credit: u32,
+    input_closed: bool,
+    ended: bool,
+}
+
+impl Life {
+    pub(crate) const fn new(has_pty: bool) -> Self {
+        Self { has_pty, started: false, credit: INITIAL_CREDIT, input_closed: false, ended: false }
+    }
+
+    /// How many bytes of input may be given now.
+    pub(crate) const fn allowance(&self) -> usize {
+        if self.ended { 0 } else { self.credit as usize }
+    }
+
+    pub(crate) fn on(&mut self, happening: Happening) -> Vec<Effect> {
+        if self.ended {
+            return Vec::new();
+        }
+        match happening {
+            Happening::Guest(frame) => self.on_guest(frame),
+            Happening::GuestLost(why) => {
+                self.end_with_notice(&format!("the session's container is gone ({why})"))
+            }
+            Happening::Input(bytes) => self.on_input(bytes),
+            Happening::InputEnd if self.input_closed => Vec::new(),
+            Happening::InputEnd => {
+                self.input_closed = true;
+                vec![Effect::ToGuest(FromEdge::InputEnd)]
+            }
+            Happening::Resize { columns, rows } => vec![
+                Effect::Record(Event::Resize {
+                    size: TerminalSize { columns: columns.into(), rows: rows.into() },
+                }),
+                Effect::ToGuest(FromEdge::Resize { columns, rows }),
+            ],
+            Happening::Signal(name) => vec![
+                Effect::Record(Event::Signal { name: name.clone() }),
+                Effect::ToGuest(FromEdge::Signal(name)),
+            ],
+            Happening::ClientGone(reason) => self.end(reason, false, None),
+            Happening::Idle(limit) => self.end_with_notice(&format!(
+                "the session was idle for {} seconds, which is the environment's limit",
+                limit.as_secs()
+            )),
+            Happening::Stopping => self.end_with_notice("the SSH edge is stopping"),
+        }
+    }
+
+    fn on_guest(&mut self, frame: FromGuest) -> Vec<Effect> {
+        match frame {
+            FromGuest::Started if !self.started => {
+                self.started = true;
+                Vec::new()
+            }
+            FromGuest::StartFailed(why) if !self.started => {
+                let sentence = format!("the program could not be started: {}", printable(&why));
+                let mut effects = vec![Effect::Say(sentence)];
+                effects.extend(self.exited(ExitStatus::Code(126)));
+                effects
+            }
+            FromGuest::Stdout(bytes) if self.started => {
+                vec![Effect::Show(OutputStream::Stdout, bytes)]
+            }
+            FromGuest::Stderr(bytes) if self.started && !self.has_pty => {
+                vec![Effect::Show(OutputStream::Stderr, bytes)]
+            }
+            FromGuest::Credit(granted) => match self.credit.checked_add(granted) {
+                Some(credit) if credit <= MAX_CREDIT => {
+                    self.credit = credit;
+                    Vec::new()
+                }
+                _ => self.broken("too much credit"),
+            },
+            FromGuest::InputClosed => {
+                self.input_closed = true;
+                vec![Effect::DropInput]
+            }
+            FromGuest::ExitCode(code) if self.started => self.exited(ExitStatus::Code(code)),
+            FromGuest::ExitSignal { name, core_dumped } if self.started => {
+                let known = (1..=16).contains(&name.len())
+                    && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+');
+                if known {
+                    self.exited(ExitStatus::Signal { name, core_dumped })
+                } else {
+                    self.broken("an impossible signal")
+                }
+            }
+            FromGuest::Hello { .. } => self.broken("a second greeting"),
+            _ => self.broken("a frame out of order"),
+        }
+    }
+
+    fn on_input(&mut self, bytes: Bytes) -> Vec<Effect> {
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        if self.input_closed || length == 0 {
+            return Vec::new();
+        }
+        self.credit = self.credit.saturating_sub(length);
+        vec![Effect::ToGuest(FromEdge::Input(bytes))]
+    }
+
+    fn exited(&mut self, exit: ExitStatus) -> Vec<Effect> {
+        let mut effects = vec![Effect::Record(Event::Exit(exit.clone()))];
+        effects.extend(self.end(format!("the program ended: {exit}"), false, Some(exit)));
+        effects
+    }
+
+    fn broken(&mut self, what: &str) -> Vec<Effect> {
+        self.end_with_notice(&format!("the session's container broke its protocol: {what}"))
+    }
+
+    fn end_with_notice(&mut self, reason: &str) -> Vec<Effect> {
+        let mut effects = vec![Effect::Say(reason.to_owned())];
+        effects.extend(self.end(reason.to_owned(), true, None));
+        effects
+    }
+
+    fn end(&mut self, reason: String, aborted: bool, exit: Option<ExitStatus>) -> Vec<Effect> {
+        self.ended = true;
+        let mut effects = Vec::new();
+        if exit.is_none() {
+            effects.push(Effect::ToGuest(FromEdge::HangUp));
+        }
+        effects.push(Effect::End(Ending { reason, aborted, exit }));
+        effects
+    }
+}
+
+/// What a container says may not move the engineer's cursor from within our own sentence.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
+}

@@ -1,0 +1,212 @@
+//! A running session: carries happenings to `life` and carries its effects out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use guest_protocol::FromEdge;
+use model::{EphemeralSession, Event, Id, OutputStream};
+use store::live_sessions::End;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::client::Client;
+use super::close_row;
+use super::guest_link::{GuestLink, LinkError};
+use super::inbox::{Input, Notice};
+use super::life::{Effect, Ending, Happening, Life};
+use super::opening::Opened;
+use super::reveal::{QUEUE, Recorded, reveal};
+use super::window::Window;
+use crate::edge::Edge;
+use crate::gate::{NotDurable, cost};
+
+const MAX_INPUT: usize = 64 * 1024;
+const HANG_UP_DEADLINE: Duration = Duration::from_secs(1);
+/// How long a client may take to read what led to the end, when that was not its program's exit.
+const LAST_WORDS_DEADLINE: Duration = Duration::from_secs(5);
+
+struct Running<'a> {
+    edge: &'a Edge,
+    session: Id<EphemeralSession>,
+    opened: Opened,
+    client: &'a Client,
+    life: Life,
+    window: Window,
+    recorded: mpsc::Sender<Recorded>,
+    last_activity: Instant,
+}
+
+/// Runs an opened session to its very end: the last record, the row, the container.
+pub(crate) async fn run(edge: &Edge, opened: Opened, client: Arc<Client>) {
+    let session = opened.admission.session;
+    let idle_limit = opened.admission.destination.limits.idle;
+    let window = Window::default();
+    let (recorded, queue) = mpsc::channel(QUEUE);
+    let revealing = edge.tasks.spawn(reveal(queue, client.clone(), window.clone()));
+    let mut running = Running {
+        edge,
+        session,
+        life: Life::new(client.has_pty),
+        opened,
+        client: &client,
+        window: window.clone(),
+        recorded,
+        last_activity: Instant::now(),
+    };
+    let ending = running.until_end(idle_limit).await;
+    let output_bytes = running.opened.recorder.output_bytes();
+    let Running { opened: Opened { link, .. }, recorded, .. } = running;
+    drop(recorded);
+    client.inbox.drop_input();
+    let patience = if ending.exit.is_some() { idle_limit } else { LAST_WORDS_DEADLINE };
+    let close = async {
+        if until_revealed(revealing, &window, &client, patience).await.is_ok() {
+            let Ending { reason, aborted, exit } = ending;
+            let end = End { aborted, reason, exit, output_bytes: Some(output_bytes) };
+            close_row(edge, session, &end).await;
+        }
+    };
+    tokio::join!(close, dispose(edge, session, link));
+}
+
+impl Running<'_> {
+    async fn until_end(&mut self, idle_limit: Duration) -> Ending {
+        loop {
+            let happening = self.next(idle_limit).await;
+            let effects = self.life.on(happening);
+            if let Some(ending) = self.carry_out(effects) {
+                return ending;
+            }
+        }
+    }
+
+    async fn next(&mut self, idle_limit: Duration) -> Happening {
+        let inbox = &self.client.inbox;
+        loop {
+            let room = self.window.has_room();
+            let link = &mut self.opened.link;
+            let allowance = if link.is_free() { self.life.allowance().min(MAX_INPUT) } else { 0 };
+            let idle_at = self.last_activity + idle_limit;
+            // Every arm either has done nothing when it is lost, or says itself that it may be.
+            let happening = tokio::select! {
+                () = self.edge.tasks.requested() => Happening::Stopping,
+                () = inbox.gone().cancelled() => Happening::ClientGone(inbox.why_gone()),
+                () = sleep_until(idle_at) => Happening::Idle(idle_limit),
+                notice = inbox.next_notice(), if room => match notice {
+                    Notice::Resize { columns, rows } => Happening::Resize { columns, rows },
+                    Notice::Signal(name) => Happening::Signal(name),
+                },
+                input = inbox.next_input(allowance), if allowance > 0 => match input {
+                    Input::Bytes(bytes) => Happening::Input(bytes),
+                    Input::End => Happening::InputEnd,
+                },
+                frame = link.next(room) => match frame {
+                    Ok(frame) => Happening::Guest(frame),
+                    Err(error) => Happening::GuestLost(error.to_string()),
+                },
+                () = self.window.freed(), if !room => continue,
+            };
+            if !matches!(happening, Happening::Idle(_)) {
+                self.last_activity = Instant::now();
+            }
+            return happening;
+        }
+    }
+
+    /// Carries effects out; what they record goes to the gate in one piece.
+    fn carry_out(&mut self, effects: Vec<Effect>) -> Option<Ending> {
+        let mut events = Vec::with_capacity(effects.len());
+        let mut told: Result<(), LinkError> = Ok(());
+        let mut ending = None;
+        for effect in effects {
+            match effect {
+                Effect::Record(event) => events.push(event),
+                Effect::Show(stream, bytes) => events.push(self.output(stream, bytes)),
+                Effect::Say(text) => {
+                    let stream = if self.client.has_pty {
+                        OutputStream::Stdout
+                    } else {
+                        OutputStream::Stderr
+                    };
+                    let sentence = self.client.sentence(&text);
+                    events.push(self.output(stream, sentence.into()));
+                }
+                Effect::ToGuest(frame) => told = told.and(self.opened.link.send(&frame)),
+                Effect::DropInput => self.client.inbox.drop_input(),
+                Effect::End(end) => {
+                    events.push(self.last_event(&end));
+                    ending = Some(end);
+                }
+            }
+        }
+        let kept = self.record(events);
+        if ending.is_some() {
+            return ending;
+        }
+        // A session that cannot go on is told so to its state machine, which then ends it.
+        let lost = match (told, kept) {
+            (Err(error), _) => error.to_string(),
+            (Ok(()), false) => "it sent more than could be kept".to_owned(),
+            (Ok(()), true) => return None,
+        };
+        let effects = self.life.on(Happening::GuestLost(lost));
+        self.carry_out(effects)
+    }
+
+    fn output(&mut self, stream: OutputStream, bytes: Bytes) -> Event {
+        self.opened.recorder.output(stream, bytes.into())
+    }
+
+    fn last_event(&self, ending: &Ending) -> Event {
+        Event::SessionEnded {
+            reason: ending.reason.clone(),
+            aborted: ending.aborted,
+            output_bytes: self.opened.recorder.output_bytes(),
+            duration: self.opened.began.elapsed(),
+        }
+    }
+
+    /// Records events and queues them to be shown; false if the queue is full.
+    fn record(&mut self, events: Vec<Event>) -> bool {
+        if events.is_empty() {
+            return true;
+        }
+        let costs: Vec<usize> = events.iter().map(cost).collect();
+        let durables = self.opened.recorder.record(events);
+        costs.into_iter().zip(durables).all(|(cost, durable)| {
+            self.window.take(cost);
+            self.recorded.try_send(Recorded { durable, cost }).is_ok()
+        })
+    }
+}
+
+/// Waits until everything is shown. A client that reads nothing for so long is given up.
+async fn until_revealed(
+    mut revealing: JoinHandle<Result<(), NotDurable>>,
+    window: &Window,
+    client: &Client,
+    patience: Duration,
+) -> Result<(), NotDurable> {
+    loop {
+        let before = window.used();
+        // Losing the pause loses nothing; the task goes on by itself.
+        tokio::select! {
+            revealed = &mut revealing => return revealed.unwrap_or(Err(NotDurable)),
+            () = sleep(patience) => if window.used() == before {
+                client.inbox.close("the client did not read");
+            }
+        }
+    }
+}
+
+/// Ends what still runs in the container, and removes it.
+async fn dispose(edge: &Edge, session: Id<EphemeralSession>, mut link: GuestLink) {
+    // Best effort: the guest ends its programs as well when the connection breaks.
+    if link.send(&FromEdge::HangUp).is_ok() {
+        drop(timeout(HANG_UP_DEADLINE, link.flush()).await);
+    }
+    drop(link);
+    edge.remove_container(session).await;
+}
