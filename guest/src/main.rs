@@ -15,13 +15,14 @@ mod outgoing;
 mod program;
 mod session;
 mod signals;
+mod source;
 mod terminal;
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use guest_protocol::{FromEdge, FromGuest, SOCKET_PATH, TOKEN_VARIABLE};
+use guest_protocol::{FromEdge, FromGuest, MAX_TEXT, SOCKET_PATH, TOKEN_VARIABLE};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::edge::{Edge, Lost};
@@ -75,7 +76,11 @@ fn serve(socket: PathBuf) -> Result<(), Failure> {
     };
     match program::start(&what, image, variables, pty.as_ref()) {
         Ok(program) => Ok(session::run(edge, program, hang_up)?),
-        Err(error) => Ok(edge.last_words(&FromGuest::StartFailed(error.to_string()))?),
+        Err(error) => {
+            let mut why = error.to_string();
+            why.truncate(why.floor_char_boundary(MAX_TEXT));
+            Ok(edge.last_words(&FromGuest::StartFailed(why))?)
+        }
     }
 }
 

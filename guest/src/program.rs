@@ -20,10 +20,6 @@ use crate::terminal;
 /// What commands are given to, as POSIX has it.
 const SH: &str = "/bin/sh";
 
-/// The pipe of a program's output. Larger than usual, so that program and guest wait for each other
-/// less often; not as large as it may be, because a user's pipes share one limit on the whole host.
-const OUTPUT_PIPE: usize = 256 * 1024;
-
 /// Why the program does not run, for the engineer to read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
@@ -99,8 +95,8 @@ fn on_pipes(invocation: &Invocation, variables: &Variables) -> Result<Running, S
     let (stdin, input) = io::pipe()?;
     let (stdout, stdout_end) = io::pipe()?;
     let (stderr, stderr_end) = io::pipe()?;
-    // Refused to a user who has many pipes; then the usual size has to do.
-    rustix::pipe::fcntl_setpipe_size(&stdout, OUTPUT_PIPE).ok();
+    // Their usual size: larger ones are hardly faster, and count against a limit that all
+    // containers of the same user id share.
     let mut command = Command::new(&invocation.path);
     command.arg0(&invocation.name).args(&invocation.arguments).process_group(0);
     command.stdin(stdin).stdout(stdout_end).stderr(stderr_end);
@@ -159,7 +155,10 @@ fn nonblocking(end: OwnedFd) -> io::Result<OwnedFd> {
 fn shell(variables: &Variables) -> Option<OsString> {
     let wanted = variables.get(OsStr::new("SHELL")).cloned();
     wanted.into_iter().chain(["/bin/bash".into(), SH.into()]).find(|shell| {
-        Path::new(shell).is_file() && rustix::fs::access(shell.as_os_str(), Access::EXEC_OK).is_ok()
+        let path = Path::new(shell);
+        path.is_absolute()
+            && path.is_file()
+            && rustix::fs::access(shell.as_os_str(), Access::EXEC_OK).is_ok()
     })
 }
 
@@ -198,6 +197,13 @@ pub(crate) fn explain(path: &OsStr, error: &io::Error) -> String {
 }
 
 impl Program {
+    /// Tells the terminal's new size; one that does not take it keeps the old one.
+    pub(crate) fn resize(&self, columns: u16, rows: u16) {
+        if let Some(terminal) = &self.terminal {
+            terminal::resize(terminal, columns, rows).ok();
+        }
+    }
+
     /// Sends a signal to what runs in the foreground of the terminal, or to the program's group.
     pub(crate) fn signal(&self, signal: Signal) {
         let foreground =

@@ -7,10 +7,10 @@
 
 use std::collections::VecDeque;
 use std::io::PipeReader;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use guest_protocol::{FromEdge, FromGuest, MAX_OUTPUT, Output};
+use guest_protocol::{FromEdge, FromGuest, Output};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::Signal;
@@ -18,9 +18,9 @@ use rustix::process::Signal;
 use crate::edge::{Edge, FAREWELL, Lost};
 use crate::exit::Reaper;
 use crate::input::Input;
-use crate::outgoing::Taken;
 use crate::program::{Program, Running};
-use crate::{signals, terminal};
+use crate::signals;
+use crate::source::Source;
 
 /// From SIGHUP to SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
@@ -28,26 +28,11 @@ const GRACE: Duration = Duration::from_secs(2);
 /// After SIGKILL a program in an uninterruptible call is left to the kernel.
 const AFTER_KILL: Duration = Duration::from_secs(1);
 
-/// The most that is read from an output after the program has ended: what the largest pipe holds.
-/// Without a bound, something left behind that writes for ever would never let the session end.
-const LEFT_BEHIND: usize = 1 << 20;
-
-/// Frames of one output before the others and the edge are looked at again.
-const TURN: usize = 4;
-
 /// What is to be done at the deadline.
 #[derive(Debug, Clone, Copy)]
 enum Then {
     Kill,
     Leave,
-}
-
-/// One of the program's outputs.
-struct Source {
-    output: Output,
-    end: OwnedFd,
-    /// What may still be read once the program has ended.
-    left: usize,
 }
 
 /// What the poll found.
@@ -80,8 +65,8 @@ struct Session {
 /// Runs until the program has ended and the edge knows, or the edge is gone and the program with it.
 pub(crate) fn run(edge: Edge, running: Running, termination: PipeReader) -> Result<(), Lost> {
     let Running { program, reaper, input, stdout, stderr } = running;
-    let stdout = Source { output: Output::Stdout, end: stdout, left: LEFT_BEHIND };
-    let stderr = stderr.map(|end| Source { output: Output::Stderr, end, left: LEFT_BEHIND });
+    let stdout = Source::new(Output::Stdout, stdout);
+    let stderr = stderr.map(|end| Source::new(Output::Stderr, end));
     let mut session = Session {
         edge: Some(edge),
         program,
@@ -113,6 +98,10 @@ pub(crate) fn run(edge: Edge, running: Running, termination: PipeReader) -> Resu
     lost.filter(|_| session.exit.is_some() || session.reaper.is_some()).map_or(Ok(()), Err)
 }
 
+fn farewell() -> (Instant, Then) {
+    (Instant::now() + FAREWELL, Then::Leave)
+}
+
 impl Session {
     /// Says that the program runs, and takes what came together with `Start`.
     fn begin(&mut self) -> Result<(), Lost> {
@@ -138,7 +127,11 @@ impl Session {
                     }
                     self.obey()?;
                 }
-                Ready::Ended => self.exit = self.reaper.take().map(Reaper::status),
+                Ready::Ended => {
+                    self.exit = self.reaper.take().map(Reaper::status);
+                    // After a hang-up there is nothing left to kill, and nothing to wait for long.
+                    self.deadline = self.deadline.map(|_| farewell());
+                }
                 Ready::InputClosed => self.input.closed(),
                 Ready::InputTakes | Ready::Source(_) => {}
             }
@@ -180,7 +173,7 @@ impl Session {
         }
         // One that is not read is not polled: its end would be told again and again.
         for source in self.sources.iter().filter(|_| idle) {
-            add(Ready::Source(source.output), source.end.as_fd(), PollFlags::IN);
+            add(Ready::Source(source.output), source.as_fd(), PollFlags::IN);
         }
         match poll(&mut polled, self.patience().as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -220,11 +213,7 @@ impl Session {
                 FromEdge::Input(bytes) => self.input.push(bytes)?,
                 FromEdge::InputEnd if self.program.terminal.is_some() => {}
                 FromEdge::InputEnd => self.input.end(),
-                FromEdge::Resize { columns, rows } => {
-                    if let Some(terminal) = &self.program.terminal {
-                        terminal::resize(terminal, columns, rows)?;
-                    }
-                }
+                FromEdge::Resize { columns, rows } => self.program.resize(columns, rows),
                 FromEdge::Signal(name) => {
                     if let Some(signal) = signals::parse(&name).filter(|_| self.reaper.is_some()) {
                         self.program.signal(signal);
@@ -267,7 +256,10 @@ impl Session {
         if let Some(exit) = self.exit.take() {
             edge.put(&exit)?;
             edge.flush()?;
-            self.deadline = Some((Instant::now() + FAREWELL, Then::Leave));
+        }
+        // A slow edge may take its time until here, but must close once it has everything.
+        if edge.is_idle() && self.deadline.is_none() {
+            self.deadline = Some(farewell());
         }
         Ok(())
     }
@@ -281,32 +273,5 @@ impl Session {
             self.program.terminal = None;
             self.deadline = Some((Instant::now() + GRACE, Then::Kill));
         }
-    }
-}
-
-impl Source {
-    /// Sends what can be read, within its turn; `false` when there will be no more.
-    fn forward(&mut self, edge: &mut Edge, ended: bool) -> Result<bool, Lost> {
-        for _ in 0..TURN {
-            match edge.put_output(self.output, self.end.as_fd()) {
-                Taken::Bytes(length) => {
-                    edge.flush()?;
-                    if ended {
-                        self.left = self.left.saturating_sub(length);
-                        if self.left == 0 {
-                            return Ok(false);
-                        }
-                    } else if length < MAX_OUTPUT {
-                        return Ok(true);
-                    }
-                }
-                Taken::Nothing => return Ok(!ended),
-                Taken::End => return Ok(false),
-            }
-            if !edge.is_idle() {
-                break;
-            }
-        }
-        Ok(true)
     }
 }
