@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use sqlx::migrate::MigrateError;
+use sqlx::migrate::{MigrateDatabase as _, MigrateError};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Postgres};
 use url::{Url, form_urlencoded};
 
 use model::Secret;
@@ -70,6 +70,20 @@ pub async fn run(admin_database_url: &str) -> Result<(), MigrationError> {
         }
         error => MigrationError::Migrate(error),
     })
+}
+
+/// Makes the database that the URL names, unless it is there.
+pub async fn create_database(admin_database_url: &str) -> Result<(), MigrationError> {
+    let made = async {
+        if !Postgres::database_exists(admin_database_url).await? {
+            Postgres::create_database(admin_database_url).await?;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(CONNECT_DEADLINE, made)
+        .await
+        .map_err(|_| MigrationError::Silent)?
+        .map_err(MigrationError::Connect)
 }
 
 /// Gives each named role its password. The roles belong to the whole cluster.

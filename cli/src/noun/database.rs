@@ -1,0 +1,93 @@
+//! `platform db`.
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::printer::Column;
+use crate::prompt::confirm_deletion;
+use crate::select::{EnvironmentChoice, field};
+
+const COLUMNS: &[Column] =
+    &[("HANDLE", "/handle"), ("ENGINE", "/engine"), ("CREATED", "/created_at"), ("ID", "/id")];
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List the databases of an environment.
+    List(EnvironmentChoice),
+    /// Show a database.
+    Show(Name),
+    /// Create a database.
+    Create {
+        #[command(flatten)]
+        name: Name,
+        /// Its engine.
+        #[arg(long, value_parser = ["postgresql", "mysql", "mariadb", "redis", "mongodb", "other"])]
+        engine: String,
+    },
+    /// Change a database.
+    Update {
+        #[command(flatten)]
+        name: Name,
+        /// A new handle.
+        #[arg(long = "handle", value_name = "HANDLE")]
+        new_handle: String,
+    },
+    /// Delete a database.
+    Delete {
+        #[command(flatten)]
+        name: Name,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Which database.
+#[derive(Debug, Args)]
+pub(crate) struct Name {
+    /// The database's handle.
+    #[arg(value_name = "DATABASE")]
+    handle: String,
+    #[command(flatten)]
+    environment: EnvironmentChoice,
+}
+
+impl Name {
+    async fn find(&self, context: &Context) -> Result<Value> {
+        self.environment.child(&context.client, "databases", &self.handle).await
+    }
+}
+
+impl Command {
+    pub(crate) async fn run(self, context: &Context) -> Result<()> {
+        let Context { client, printer } = context;
+        match self {
+            Self::List(environment) => {
+                let path = ["environments", &environment.id(client).await?, "databases"];
+                printer.list(&client.list(&path, &[]).await?, COLUMNS)
+            }
+            Self::Show(name) => printer.item(&name.find(context).await?),
+            Self::Create { name, engine } => {
+                let path = ["environments", &name.environment.id(client).await?, "databases"];
+                let body = json!({ "handle": name.handle, "engine": engine });
+                let answer = client.post(&path, &body).await?;
+                printer.done(&answer.body, &format!("Created the database {}.", name.handle))
+            }
+            Self::Update { name, new_handle } => {
+                let found = name.find(context).await?;
+                let path = ["databases", field(&found, "id")];
+                let etag = client.get(&path).await?.etag;
+                let answer = client.patch(&path, &json!({ "handle": new_handle }), etag).await?;
+                printer.done(&answer.body, &format!("Changed the database {}.", name.handle))
+            }
+            Self::Delete { name, yes } => {
+                let found = name.find(context).await?;
+                confirm_deletion("database", &name.handle, yes)?;
+                let answer = client.delete(&["databases", field(&found, "id")]).await?;
+                printer.done(&answer.body, &format!("Deleted the database {}.", name.handle))
+            }
+        }
+    }
+}

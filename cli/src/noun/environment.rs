@@ -1,0 +1,145 @@
+//! `platform env`.
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+
+use super::Context;
+use crate::printer::Column;
+use crate::prompt::confirm_deletion;
+use crate::select::{EnvironmentChoice, field, find_organization};
+
+const COLUMNS: &[Column] = &[
+    ("HANDLE", "/handle"),
+    ("IDLE LIMIT S", "/idle_limit_seconds"),
+    ("MEMORY BYTES", "/memory_limit_bytes"),
+    ("CREATED", "/created_at"),
+    ("ID", "/id"),
+];
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List your environments.
+    List {
+        /// Only those of the organization with this handle.
+        #[arg(long, short = 'o', value_name = "HANDLE")]
+        organization: Option<String>,
+    },
+    /// Show an environment.
+    Show(Name),
+    /// Create an environment.
+    Create {
+        /// Its handle: 1 to 63 of a-z, 0-9 and '-'.
+        handle: String,
+        /// The organization's handle; may be left out where you are in one only.
+        #[arg(long, short = 'o', value_name = "HANDLE")]
+        organization: Option<String>,
+        #[command(flatten)]
+        policy: Policy,
+    },
+    /// Change an environment.
+    Update {
+        #[command(flatten)]
+        name: Name,
+        #[command(flatten)]
+        policy: Policy,
+    },
+    /// Delete an environment.
+    Delete {
+        #[command(flatten)]
+        name: Name,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Which environment.
+#[derive(Debug, Args)]
+pub(crate) struct Name {
+    /// The environment's handle.
+    handle: String,
+    /// The organization's handle; needed where several of yours have an environment of that name.
+    #[arg(long, short = 'o', value_name = "HANDLE")]
+    organization: Option<String>,
+}
+
+/// What sessions in an environment may do and use.
+#[derive(Debug, Args)]
+pub(crate) struct Policy {
+    /// End a session after this long without input or output, in seconds.
+    #[arg(long, value_name = "SECONDS")]
+    idle_limit_seconds: Option<u64>,
+    /// Memory for a session's container, in bytes.
+    #[arg(long, value_name = "BYTES")]
+    memory_limit_bytes: Option<u64>,
+    /// CPU time for a session's container, in thousandths of a CPU.
+    #[arg(long, value_name = "MILLIS")]
+    cpu_limit_millis: Option<u64>,
+    /// Processes and threads in a session's container, at most.
+    #[arg(long, value_name = "NUMBER")]
+    pids_limit: Option<u64>,
+}
+
+impl Policy {
+    fn fields(&self) -> Map<String, Value> {
+        let fields = [
+            ("idle_limit_seconds", self.idle_limit_seconds),
+            ("memory_limit_bytes", self.memory_limit_bytes),
+            ("cpu_limit_millis", self.cpu_limit_millis),
+            ("pids_limit", self.pids_limit),
+        ];
+        fields
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?.into())))
+            .collect()
+    }
+}
+
+impl Name {
+    async fn find(&self, context: &Context) -> Result<Value> {
+        let choice = EnvironmentChoice {
+            environment: Some(self.handle.clone()),
+            organization: self.organization.clone(),
+        };
+        choice.find(&context.client).await
+    }
+}
+
+impl Command {
+    pub(crate) async fn run(self, context: &Context) -> Result<()> {
+        let Context { client, printer } = context;
+        match self {
+            Self::List { organization } => {
+                let mut items = client.list(&["environments"], &[]).await?;
+                if let Some(handle) = organization {
+                    let organization = find_organization(client, Some(&handle)).await?;
+                    items.retain(|i| field(i, "organization_id") == field(&organization, "id"));
+                }
+                printer.list(&items, COLUMNS)
+            }
+            Self::Show(name) => printer.item(&name.find(context).await?),
+            Self::Create { handle, organization, policy } => {
+                let organization = find_organization(client, organization.as_deref()).await?;
+                let mut body = policy.fields();
+                body.insert("handle".to_owned(), json!(handle));
+                let path = ["organizations", field(&organization, "id"), "environments"];
+                let answer = client.post(&path, &Value::Object(body)).await?;
+                printer.done(&answer.body, &format!("Created the environment {handle}."))
+            }
+            Self::Update { name, policy } => {
+                let found = name.find(context).await?;
+                let path = ["environments", field(&found, "id")];
+                let etag = client.get(&path).await?.etag;
+                let answer = client.patch(&path, &Value::Object(policy.fields()), etag).await?;
+                printer.done(&answer.body, &format!("Changed the environment {}.", name.handle))
+            }
+            Self::Delete { name, yes } => {
+                let found = name.find(context).await?;
+                confirm_deletion("environment", &name.handle, yes)?;
+                let answer = client.delete(&["environments", field(&found, "id")]).await?;
+                printer.done(&answer.body, &format!("Deleted the environment {}.", name.handle))
+            }
+        }
+    }
+}
