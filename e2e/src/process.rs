@@ -84,6 +84,16 @@ impl Process {
         }
     }
 
+    /// Waits for its end where nothing can be awaited: in a drop.
+    pub fn wait_for_end_blocking(&self, deadline: Duration) {
+        let Some(id) = self.child.id() else { return };
+        let end = std::time::Instant::now() + deadline;
+        // It stays a zombie until the runtime collects it.
+        while std::time::Instant::now() < end && !has_ended(id) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Sends a signal and waits for the end.
     pub async fn stop(&mut self, signal: Signal, deadline: Duration) -> Result<ExitStatus> {
         if self.child.try_wait()?.is_none() {
@@ -158,6 +168,11 @@ pub async fn succeed(command: Command, deadline: Duration) -> Result<Finished> {
 pub fn environment_variable(name: &str) -> Option<String> {
     #[allow(clippy::disallowed_methods, reason = "tests have no other configuration")]
     std::env::var(name).ok()
+}
+
+fn has_ended(id: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    status.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('Z'))
 }
 
 fn program_name(command: &Command) -> String {
