@@ -130,21 +130,24 @@ impl Connection {
         if let (Some((start, channel, permit, inbox)), Some(visit)) = (started, &self.visit) {
             let connection = session.handle();
             let has_pty = start.pty.is_some();
-            let client = Client { inbox, channel, connection, permit, has_pty };
-            self.spawn(visit.clone(), start, client);
+            let client = Client { inbox, channel, connection, has_pty };
+            self.spawn(visit.clone(), start, client, permit);
         }
         Ok(())
     }
 
-    fn spawn(&self, visit: Arc<Visit>, start: Start, client: Client) {
+    fn spawn(&self, visit: Arc<Visit>, start: Start, client: Client, permit: OwnedSemaphorePermit) {
         let edge = self.edge.clone();
         let Ok(place) = edge.sessions.clone().try_acquire_owned() else {
-            self.edge.tasks.spawn(async move { client.refuse(&Refusal::Full).await });
+            self.edge.tasks.spawn(async move {
+                client.refuse(&Refusal::Full).await;
+                drop(permit);
+            });
             return;
         };
         self.edge.tasks.spawn(async move {
             serve(edge, visit, start, client).await;
-            drop(place);
+            drop((place, permit));
         });
     }
 

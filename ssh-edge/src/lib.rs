@@ -159,7 +159,7 @@ impl Bound {
         let finished = tasks.finished(STOP_DEADLINE).await;
         if !finished {
             edge.gate.abandon();
-            drop(tasks.finished(ABANDON_DEADLINE).await);
+            tasks.finished(ABANDON_DEADLINE).await;
         }
         edge.runtime.tidy().await;
         if let Err(error) = edge.store.stop_edge(edge.id()).await {

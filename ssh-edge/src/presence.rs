@@ -23,7 +23,7 @@ const REAP_EVERY: Duration = Duration::from_secs(30);
 /// Every living edge has had the time for a heartbeat.
 const CONFIDENT_AFTER: Duration = Duration::from_secs(DEAD_AFTER.as_secs() + 10);
 /// The row bears the database's time, the records the dead edge's.
-const CLOCKS_DIFFER: Duration = Duration::from_secs(3600);
+const CLOCKS_DIFFER: Duration = Duration::from_hours(1);
 const DIED: &str = "the SSH edge died";
 
 /// Since when the database has answered, without a failure in between.

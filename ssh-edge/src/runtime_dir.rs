@@ -91,9 +91,8 @@ impl RuntimeDirectory {
 
     /// The end of a `UUIDv7` is random, so that 48 bits of it are enough among live sessions.
     pub(crate) fn socket(&self, session: Id<EphemeralSession>) -> PathBuf {
-        let name: String =
-            session.uuid().as_bytes().iter().skip(10).map(|b| format!("{b:02x}")).collect();
-        self.path.join(format!("{name}.sock"))
+        let random = session.uuid().as_u128() & 0xffff_ffff_ffff;
+        self.path.join(format!("{random:012x}.sock"))
     }
 
     fn remove_sockets(&self) -> Result<(), DirectoryError> {

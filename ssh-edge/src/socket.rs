@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Sign-in is over after so many reads.
 const QUICK_READS: u8 = 40;
-const PROBE_AFTER: Duration = Duration::from_secs(60);
+const PROBE_AFTER: Duration = Duration::from_mins(1);
 
 /// Reads and writes fail once its token is cancelled. russh's own disconnect is not heard while a
 /// key exchange is under way, so a client could stall there for ever.

@@ -26,7 +26,7 @@ const NETWORK_LABEL: &str = "dev.spillway.network";
 
 const QUESTION_DEADLINE: Duration = Duration::from_secs(10);
 /// Starting takes a fifth of a second on a quiet machine; a cold disk or a queue of starts, more.
-const START_DEADLINE: Duration = Duration::from_secs(60);
+const START_DEADLINE: Duration = Duration::from_mins(1);
 
 /// What maintenance needs: to change owners and modes of the app's files, and to become the app's
 /// user. Without: raw packets, devices, chroot, file capabilities, low ports, the audit log.

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use model::{Event, ExitStatus, OutputStream};
 use russh::server::{Handle, Msg};
 use russh::{ChannelWriteHalf, Sig};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::inbox::Inbox;
 use crate::admission::Refusal;
@@ -20,8 +19,6 @@ pub(crate) struct Client {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) channel: ChannelWriteHalf<Msg>,
     pub(crate) connection: Handle,
-    /// One of the connection's session channels, held as long as the session.
-    pub(crate) permit: OwnedSemaphorePermit,
     pub(crate) has_pty: bool,
 }
 

@@ -61,9 +61,9 @@ impl Drop for SocketPath {
 impl Rendezvous {
     /// Listens at `path`, which must not exist.
     pub(crate) fn listen(path: PathBuf) -> Result<Self, LinkError> {
-        let mut random = [0; 32];
-        OsRng.try_fill_bytes(&mut random).map_err(io::Error::other)?;
-        let token = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let random = || OsRng.try_next_u64().map_err(io::Error::other);
+        let token =
+            format!("{:016x}{:016x}{:016x}{:016x}", random()?, random()?, random()?, random()?);
         let listener = UnixListener::bind(&path)?;
         let path = SocketPath(path);
         // The image's user, who need not be root, connects; the folder keeps out everybody else.

@@ -60,25 +60,34 @@ pub(crate) struct Ending {
 /// A session from the moment its guest was told what to run.
 #[derive(Debug)]
 pub(crate) struct Life {
+    phase: Phase,
     has_pty: bool,
-    started: bool,
     credit: u32,
     input_closed: bool,
-    ended: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Starting,
+    Running,
+    Over,
 }
 
 impl Life {
     pub(crate) const fn new(has_pty: bool) -> Self {
-        Self { has_pty, started: false, credit: INITIAL_CREDIT, input_closed: false, ended: false }
+        Self { phase: Phase::Starting, has_pty, credit: INITIAL_CREDIT, input_closed: false }
     }
 
     /// How many bytes of input may be given now.
     pub(crate) const fn allowance(&self) -> usize {
-        if self.ended { 0 } else { self.credit as usize }
+        match self.phase {
+            Phase::Over => 0,
+            Phase::Starting | Phase::Running => self.credit as usize,
+        }
     }
 
     pub(crate) fn on(&mut self, happening: Happening) -> Vec<Effect> {
-        if self.ended {
+        if self.phase == Phase::Over {
             return Vec::new();
         }
         match happening {
@@ -112,21 +121,22 @@ impl Life {
     }
 
     fn on_guest(&mut self, frame: FromGuest) -> Vec<Effect> {
+        let running = self.phase == Phase::Running;
         match frame {
-            FromGuest::Started if !self.started => {
-                self.started = true;
+            FromGuest::Started if !running => {
+                self.phase = Phase::Running;
                 Vec::new()
             }
-            FromGuest::StartFailed(why) if !self.started => {
+            FromGuest::StartFailed(why) if !running => {
                 let sentence = format!("the program could not be started: {}", printable(&why));
                 let mut effects = vec![Effect::Say(sentence)];
                 effects.extend(self.exited(ExitStatus::Code(126)));
                 effects
             }
-            FromGuest::Stdout(bytes) if self.started => {
+            FromGuest::Stdout(bytes) if running => {
                 vec![Effect::Show(OutputStream::Stdout, bytes)]
             }
-            FromGuest::Stderr(bytes) if self.started && !self.has_pty => {
+            FromGuest::Stderr(bytes) if running && !self.has_pty => {
                 vec![Effect::Show(OutputStream::Stderr, bytes)]
             }
             FromGuest::Credit(granted) => match self.credit.checked_add(granted) {
@@ -140,8 +150,8 @@ impl Life {
                 self.input_closed = true;
                 vec![Effect::DropInput]
             }
-            FromGuest::ExitCode(code) if self.started => self.exited(ExitStatus::Code(code)),
-            FromGuest::ExitSignal { name, core_dumped } if self.started => {
+            FromGuest::ExitCode(code) if running => self.exited(ExitStatus::Code(code)),
+            FromGuest::ExitSignal { name, core_dumped } if running => {
                 let known = (1..=16).contains(&name.len())
                     && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+');
                 if known {
@@ -181,7 +191,7 @@ impl Life {
     }
 
     fn end(&mut self, reason: String, aborted: bool, exit: Option<ExitStatus>) -> Vec<Effect> {
-        self.ended = true;
+        self.phase = Phase::Over;
         let mut effects = Vec::new();
         if exit.is_none() {
             effects.push(Effect::ToGuest(FromEdge::HangUp));

@@ -85,11 +85,6 @@ impl Requests {
             pty: self.pty.clone(),
         })
     }
-
-    /// Whether a program was started.
-    pub(crate) const fn started(&self) -> bool {
-        self.started
-    }
 }
 
 /// Variables of the locale and of the terminal's abilities only: others change how programs load

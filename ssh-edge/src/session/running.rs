@@ -29,7 +29,6 @@ const LAST_WORDS_DEADLINE: Duration = Duration::from_secs(5);
 
 struct Running<'a> {
     edge: &'a Edge,
-    session: Id<EphemeralSession>,
     opened: Opened,
     client: &'a Client,
     life: Life,
@@ -47,7 +46,6 @@ pub(crate) async fn run(edge: &Edge, opened: Opened, client: Arc<Client>) {
     let revealing = edge.tasks.spawn(reveal(queue, client.clone(), window.clone()));
     let mut running = Running {
         edge,
-        session,
         life: Life::new(client.has_pty),
         opened,
         client: &client,
