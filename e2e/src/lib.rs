@@ -4,14 +4,17 @@
 //! Invariant: what a helper starts, it ends when dropped, so that a failed test leaves nothing
 //! behind; and it waits on conditions with a deadline, never for a fixed time.
 
+pub mod arrivals;
 pub mod certificates;
 pub mod docker;
+pub mod endpoints;
 pub mod https_receiver;
 pub mod openssh;
 pub mod platform;
 pub mod postgres;
 pub mod process;
 pub mod rsyslog;
+pub mod services;
 pub mod terminal;
 pub mod tls_sink;
 pub mod wait;

@@ -8,7 +8,6 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
-mod arrivals;
 mod engineer;
 mod receivers;
 mod report;

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
+use e2e::arrivals::{Arrival, in_order};
 use e2e::wait;
-
-use crate::arrivals::{self, Arrival};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const COLUMN: usize = 30;
@@ -82,8 +81,10 @@ impl Report {
     fn arrivals(&self) -> Result<(Vec<Arrival>, Vec<Arrival>)> {
         let syslog = std::fs::read(&self.syslog).unwrap_or_default();
         let https = std::fs::read_to_string(&self.https).unwrap_or_default();
-        let syslog = arrivals::of_syslog(&String::from_utf8_lossy(&syslog));
-        Ok((syslog, arrivals::of_https(&https)?))
+        let syslog = String::from_utf8_lossy(&syslog).lines().map(Arrival::from_syslog).collect();
+        let https: Result<_> =
+            https.lines().map(|line| Arrival::from_json(&serde_json::from_str(line)?)).collect();
+        Ok((in_order(syslog), in_order(https?)))
     }
 
     fn is_tagged(&self, arrival: &Arrival) -> bool {
@@ -97,7 +98,7 @@ fn tag(text: &str) -> Result<(String, String), String> {
 }
 
 fn output_of(arrivals: &[Arrival]) -> Vec<Arrival> {
-    arrivals.iter().filter(|arrival| arrival.field("event") == "output").cloned().collect()
+    arrivals.iter().filter(|arrival| arrival.is_output()).cloned().collect()
 }
 
 /// The lines on the screen, without what only moves the cursor.

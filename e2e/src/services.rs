@@ -1,0 +1,194 @@
+//! The three services as processes of their own, over one database.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tokio::net::TcpSocket;
+use tokio::process::Command;
+
+use crate::openssh::OpenSsh;
+use crate::platform::{Cli, binary, public_folder, registered_openssh};
+use crate::postgres::{TestCluster, TestDatabase};
+use crate::process::Process;
+use crate::wait;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// One of the services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// `spillway-api`.
+    Api,
+    /// `spillway-ssh-edge`.
+    Edge,
+    /// `spillway-drain-worker`.
+    Worker,
+}
+
+/// The services over a database in a cluster of their own, with the organization `acme`, its owner
+/// Ada Lovelace, the environment `production` and the app `web`.
+#[derive(Debug)]
+pub struct Services {
+    running: Vec<(Service, Process)>,
+    api_port: u16,
+    ssh_port: u16,
+    database: TestDatabase,
+    folder: TempDir,
+}
+
+impl Services {
+    /// Makes database and keys, starts the services, and creates the app with this image.
+    pub async fn with_app(image: &str) -> Result<Self> {
+        let folder = public_folder()?;
+        let database = TestDatabase::of_own_cluster(TestCluster::start().await?).await?;
+        let [api_port, ssh_port] = [free_port()?, free_port()?];
+        let mut services = Self { running: Vec::new(), api_port, ssh_port, database, folder };
+        let keys = services.keys().display().to_string();
+        let cli = services.cli();
+        cli.run(&["keys", "create", "--dir", &keys]).await?;
+        let url = services.database.admin_url().to_owned();
+        cli.run(&["migrate", "--database-url", &url, "--keys-dir", &keys]).await?;
+        for service in [Service::Api, Service::Edge, Service::Worker] {
+            services.start(service).await?;
+        }
+        let api = format!("http://127.0.0.1:{api_port}");
+        cli.sign_in_as_owner(["--database-url", &url], &api).await?;
+        cli.create_app(image).await?;
+        Ok(services)
+    }
+
+    /// Starts a service that does not run, and waits until it answers.
+    pub async fn start(&mut self, service: Service) -> Result<()> {
+        let mut process = Process::start(self.command(service)?, &self.log(service))?;
+        let port = match service {
+            Service::Api => Some(self.api_port),
+            Service::Edge => Some(self.ssh_port),
+            // Nothing asks it; what it does shows that it runs.
+            Service::Worker => None,
+        };
+        if let Some(port) = port {
+            let address = ([127, 0, 0, 1], port).into();
+            wait::until_true(&format!("{service:?} to listen"), DEADLINE, async || {
+                process.check_running()?;
+                Ok(TcpSocket::new_v4()?.connect(address).await.is_ok())
+            })
+            .await?;
+        }
+        self.running.push((service, process));
+        Ok(())
+    }
+
+    /// Ends a service by SIGKILL.
+    pub async fn kill(&mut self, service: Service) -> Result<()> {
+        let Some(at) = self.running.iter().position(|(running, _)| *running == service) else {
+            bail!("{service:?} is not running");
+        };
+        self.running.swap_remove(at).1.stop(Signal::KILL, DEADLINE).await?;
+        Ok(())
+    }
+
+    /// The database.
+    pub const fn database(&mut self) -> &mut TestDatabase {
+        &mut self.database
+    }
+
+    /// The command of the signed-in engineer.
+    #[must_use]
+    pub fn cli(&self) -> Cli {
+        Cli::new(&self.folder.path().join("home"))
+    }
+
+    /// A folder for files that go with the services.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Plain OpenSSH with a new key that is registered for the engineer.
+    pub async fn openssh(&self) -> Result<OpenSsh> {
+        registered_openssh(&self.cli(), self.ssh_port, &self.keys(), self.folder.path()).await
+    }
+
+    /// What a service has logged.
+    #[must_use]
+    pub fn logged(&self, service: Service) -> String {
+        std::fs::read_to_string(self.log(service)).unwrap_or_default()
+    }
+
+    fn keys(&self) -> PathBuf {
+        self.folder.path().join("keys")
+    }
+
+    fn log(&self, service: Service) -> PathBuf {
+        self.folder.path().join(format!("{service:?}.log").to_lowercase())
+    }
+
+    fn command(&self, service: Service) -> Result<Command> {
+        let name = match service {
+            Service::Api => "spillway-api",
+            Service::Edge => "spillway-ssh-edge",
+            Service::Worker => "spillway-drain-worker",
+        };
+        let mut command = Command::new(binary(name)?);
+        command.args(["--log-format", "text"]);
+        let keys = self.keys();
+        let role_url = |role: &str| -> Result<String> {
+            let password = std::fs::read_to_string(keys.join(format!("{role}.password")))
+                .with_context(|| format!("the password of {role}"))?;
+            let password = model::Secret::new(password.trim().to_owned());
+            Ok(store::migrations::role_url(self.database.admin_url(), role, &password)?)
+        };
+        let mut set = |flag: &str, value: &std::ffi::OsStr| {
+            command.arg(flag).arg(value);
+        };
+        match service {
+            Service::Api => {
+                set("--api-listen", format!("127.0.0.1:{}", self.api_port).as_ref());
+                set("--api-database-url", role_url("spillway_api")?.as_ref());
+                set("--api-jwt-key", keys.join("jwt.key").as_ref());
+                set("--api-user-ca-key", keys.join("user_ca").as_ref());
+                set("--api-host-ca-public", keys.join("host_ca.pub").as_ref());
+                set("--api-edge-sealing-key", keys.join("edge_sealing.key").as_ref());
+                set("--api-worker-sealing-key", keys.join("worker_sealing.key").as_ref());
+            }
+            Service::Edge => {
+                set("--ssh-listen", format!("127.0.0.1:{}", self.ssh_port).as_ref());
+                set("--ssh-runtime-dir", self.folder.path().join("edge").as_ref());
+                set("--ssh-session-network", "none".as_ref());
+                set("--ssh-database-url", role_url("spillway_edge")?.as_ref());
+                set("--ssh-host-key", keys.join("edge_host_key").as_ref());
+                set("--ssh-host-certificate", keys.join("edge_host_key-cert.pub").as_ref());
+                set("--ssh-user-ca-public", keys.join("user_ca.pub").as_ref());
+                set("--ssh-opening-key", keys.join("edge_opening.key").as_ref());
+            }
+            Service::Worker => {
+                set("--drain-allow-network", "127.0.0.0/8,::1/128".as_ref());
+                // Soon another worker's, when this one is killed.
+                set("--drain-lease-seconds", "3".as_ref());
+                set("--drain-database-url", role_url("spillway_worker")?.as_ref());
+                set("--drain-opening-key", keys.join("worker_opening.key").as_ref());
+            }
+        }
+        Ok(command)
+    }
+}
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        // In order, so that containers go with the edge; a kill follows for one that hangs.
+        for (_, process) in &self.running {
+            drop(process.signal(Signal::INT));
+        }
+        for (_, process) in &self.running {
+            process.wait_for_end_blocking(Duration::from_secs(15));
+        }
+    }
+}
+
+/// A port that is free now: services must come back on the port that they had.
+fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
