@@ -44,9 +44,10 @@ end $$;
 revoke all on function stream.ensure_partition from public;
 
 -- Drops the partitions of which every block was made before `before`; answers how many. Dropping
--- waits for all who use the stream and lets none in meanwhile, so it gives up soon: trim again later.
+-- waits for all who use the stream, and meanwhile lets none in and holds readers back, so it gives up
+-- soon: trim again later.
 create function stream.trim(before timestamptz) returns integer
-language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '200ms' as $$
 declare
     partition text;
     dropped integer := 0;

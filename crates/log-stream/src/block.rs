@@ -183,8 +183,9 @@ impl fmt::Debug for Block {
 }
 
 thread_local! {
-    // Making a compressor costs more than compressing what a key's echo takes.
+    // Making one of these costs more than using it on what a key's echo takes.
     static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
 fn compress(packed: &[u8]) -> std::io::Result<Vec<u8>> {
@@ -210,9 +211,14 @@ fn decompress(payload: &[u8], length: usize) -> Result<Vec<u8>, DecodeError> {
             ));
         }
     }
-    let damaged = |_| DecodeError::Damaged("its payload does not decompress");
-    let packed = Decompressor::new().and_then(|mut d| d.decompress(payload, length));
-    let packed = packed.map_err(damaged)?;
+    let packed = DECOMPRESSOR.with_borrow_mut(|slot| {
+        let decompressor = match slot {
+            Some(decompressor) => decompressor,
+            None => slot.insert(Decompressor::new()?),
+        };
+        decompressor.decompress(payload, length)
+    });
+    let packed = packed.map_err(|_| DecodeError::Damaged("its payload does not decompress"))?;
     if packed.len() == length {
         Ok(packed)
     } else {

@@ -59,9 +59,11 @@ async fn append_late(client: Client, environment: Id<Environment>, seed: u64) ->
     Ok(committed)
 }
 
-/// The reader that remembers the last number it has seen, as one would write it first.
+/// The reader that remembers the last number it has seen, as one would write it first. Whenever it
+/// looks it wakes the tailing reader, too, so that both look in the midst of transactions.
 async fn read_naively(client: Client, environment: Id<Environment>) -> Result<HashSet<Uuid>> {
     let (mut seen, mut last) = (HashSet::new(), 0_i64);
+    let payload = environment.to_string();
     let environment = environment.uuid();
     loop {
         let statement =
@@ -73,6 +75,7 @@ async fn read_naively(client: Client, environment: Id<Environment>) -> Result<Ha
                 return Ok(seen);
             }
         }
+        client.execute("select pg_notify('spillway_stream', $1::text)", &[&payload]).await?;
         sleep(Duration::from_millis(1)).await;
     }
 }
@@ -104,9 +107,8 @@ async fn tailing_reader_gets_each_block_once_though_transactions_commit_late() -
         }
         anyhow::Ok(blocks)
     });
-    let naive = read_naively(database.connect().await?, environment);
-    let mut naive_task = JoinSet::new();
-    naive_task.spawn(naive);
+    let mut naive = JoinSet::new();
+    naive.spawn(read_naively(database.connect().await?, environment));
 
     let mut appenders = Vec::new();
     for appender in 0..APPENDERS {
@@ -118,7 +120,6 @@ async fn tailing_reader_gets_each_block_once_though_transactions_commit_late() -
     // A row with the largest id ends the naive reader; it belongs to the stream, so it is awaited.
     stream.append(Arc::clone(&end)).await?;
     committed.insert(end.id());
-    sleep(Duration::ZERO).await;
     let tailed = super::timeout(super::DEADLINE, tasks.join_next()).await?.expect("a task")??;
     admin
         .execute(
@@ -127,8 +128,7 @@ async fn tailing_reader_gets_each_block_once_though_transactions_commit_late() -
             &[&Uuid::max(), &environment.uuid()],
         )
         .await?;
-    let naive =
-        super::timeout(super::DEADLINE, naive_task.join_next()).await?.expect("a task")??;
+    let naive = super::timeout(super::DEADLINE, naive.join_next()).await?.expect("a task")??;
 
     assert_eq!(tailed.len(), committed.len(), "each block once");
     assert_eq!(ids(&tailed).into_iter().collect::<HashSet<_>>(), committed, "no block skipped");

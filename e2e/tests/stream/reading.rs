@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use e2e::wait;
 use futures_util::future::try_join_all;
 use futures_util::{FutureExt as _, StreamExt as _};
 use log_stream::{Block, LogStream as _, Position, ReadError};
@@ -124,5 +125,55 @@ async fn damaged_block_is_named_and_can_be_passed() -> Result<()> {
     assert!(reader.next().await.is_none(), "after an error it is over");
     let rest = read(&stream, environment, position, 1).await?;
     assert_eq!(rest[0].1, *blocks[2]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reader_whose_backend_is_killed_goes_on_from_its_position() -> Result<()> {
+    let (database, stream) = open_new().await?;
+    let admin = database.connect().await?;
+    let killer = database.connect().await?;
+    let environment = Id::generate();
+    let mut appender = Appender::new(environment);
+    let mut last = Position::START;
+    for _ in 0..5 {
+        let block = appender.block(b"next");
+        stream.append(Arc::clone(&block)).await?;
+        let mut reader = stream.read(environment, last);
+        // The reader's query waits for this lock, so it is killed in its midst.
+        admin.batch_execute("begin; lock table stream.blocks").await?;
+        let failed = async { timeout(DEADLINE, reader.next()).await };
+        let kill = wait::until_true("the reader's backend", DEADLINE, async || {
+            let statement = "select count(pg_terminate_backend(pid)) from pg_stat_activity \
+                where datname = current_database() and application_name = 'spillway stream' \
+                and wait_event_type = 'Lock' and query like '%settled%'";
+            Ok(killer.query_one(statement, &[]).await?.get::<_, i64>(0) > 0)
+        });
+        let (failed, done) = tokio::join!(failed, kill);
+        done?;
+        assert!(matches!(failed?, Some(Err(ReadError::Unavailable(_)))));
+        assert!(reader.next().await.is_none(), "after an error it is over");
+        admin.batch_execute("rollback").await?;
+        let blocks = read(&stream, environment, last, 1).await?;
+        assert_eq!(blocks[0].1, *block);
+        last = blocks[0].0;
+    }
+    Ok(())
+}
+
+/// As after a restore from a dump: transactions are counted anew, and what is appended would stand
+/// before the position.
+#[tokio::test(flavor = "multi_thread")]
+async fn position_of_another_database_is_refused() -> Result<()> {
+    let (_database, stream) = open_new().await?;
+    let environment = Id::generate();
+    stream.append(Appender::new(environment).block(b"here")).await?;
+    let position = read(&stream, environment, Position::START, 1).await?[0].0;
+    let ahead = Position { xid: position.xid + 1_000_000_000, seq: 0 };
+    let refused = timeout(DEADLINE, stream.read(environment, ahead).next()).await?;
+    let Some(Err(ReadError::Unavailable(reason))) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(reason.contains("restored from a dump"), "{reason}");
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! Telling readers that an environment has new blocks.
 //!
 //! NOTIFY takes a lock on the whole database when it commits, so it is sent apart from the append:
-//! one statement at a time, and what is appended meanwhile goes together into the next. Nobody waits
-//! for it, and when it fails the readers' slow poll finds the blocks.
+//! one statement at a time, then a short pause, and what is appended meanwhile goes together into the
+//! next. Nobody waits for it, and when it fails the readers' slow poll finds the blocks.
 
 use std::collections::HashSet;
 use std::mem;
@@ -15,7 +15,9 @@ use uuid::Uuid;
 
 use super::session::{Dialer, Failure, Session};
 
-/// Between attempts after a failure.
+/// After a statement: under load, 200 of them in a second are enough.
+const PAUSE: Duration = Duration::from_millis(5);
+/// After a failure.
 const RETRY: Duration = Duration::from_secs(1);
 
 const NOTIFY: &str =
@@ -45,6 +47,7 @@ impl Notifier {
                 session = None;
                 tokio::time::sleep(RETRY).await;
             }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 

@@ -36,7 +36,7 @@ const PAGE: &str = "\
             from stream.blocks \
             where environment_id = $1 and (xid, seq) > ($2::text::xid8, $3::bigint) \
             order by xid, seq limit $5::bigint) next) page \
-    where bytes_before < $4::bigint order by xid, seq";
+    where bytes_before < $4::bigint order by page.xid, page.seq";
 
 const PRODUCER_HEADERS: &str = "\
     select xid::text::bigint, seq, header from stream.blocks \
@@ -96,6 +96,22 @@ impl Readers {
         Ok(page)
     }
 
+    /// Fails where the position cannot come from this database: it was restored from a dump, and
+    /// counts transactions anew. What is appended now would stand before the position, unread.
+    pub(super) async fn check(&self, from: Position) -> Result<(), Failure> {
+        let lease = self.lease().await?;
+        let statement = "select $1::text::xid8 < pg_snapshot_xmax(pg_current_snapshot())";
+        let rows = lease.reader.session.query(statement, &[&from.xid.to_string()]).await?;
+        self.give_back(lease);
+        match rows.first().map(|row| row.try_get(0)) {
+            Some(Ok(true)) => Ok(()),
+            _ => Err(Failure::unknown(&format!(
+                "position {from} is ahead of the database, which was restored from a dump or lost \
+                 commits in a failover; raise its next transaction id with pg_resetwal"
+            ))),
+        }
+    }
+
     pub(super) async fn tail_of(
         &self,
         environment: Id<Environment>,
@@ -145,8 +161,11 @@ impl Readers {
 
     /// A connection, for as long as the lease lives.
     async fn lease(&self) -> Result<Lease<'_>, Failure> {
-        let closed = |_| Failure::unknown("the stream is closed");
-        let permit = self.permits.acquire().await.map_err(closed)?;
+        // Who is in front waits for the server no longer than its deadline, but many may be.
+        let patience = self.dialer.deadline() * 3;
+        let permit = tokio::time::timeout(patience, self.permits.acquire()).await;
+        let permit = permit.map_err(|_| Failure::late(patience))?;
+        let permit = permit.map_err(|_| Failure::unknown("the stream is closed"))?;
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let reader = match idle {
             Some(reader) if !reader.session.is_closed() => reader,

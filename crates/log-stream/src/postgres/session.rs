@@ -70,6 +70,10 @@ impl Dialer {
         })
     }
 
+    pub(super) const fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     pub(super) async fn dial(&self) -> Result<Session, Failure> {
         self.dial_and_hear(|_| {}).await
     }
@@ -92,9 +96,11 @@ impl Dialer {
             }
         });
         let session = Session { client, connection, deadline: self.deadline };
-        // A stronger setting than `on` is the operator's choice and stays.
+        // A stronger setting than `on` is the operator's choice and stays. One plan serves all
+        // positions; making one for each costs more than it runs when there are many days.
         let set_up = format!(
             "set statement_timeout = {}; set default_transaction_isolation = 'read committed'; \
+             set plan_cache_mode = force_generic_plan; \
              select set_config('synchronous_commit', 'on', false) \
              where current_setting('synchronous_commit') in ('off', 'local')",
             self.deadline.as_millis(),

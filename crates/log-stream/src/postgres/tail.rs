@@ -26,8 +26,8 @@ struct Tail {
     position: Position,
     announced: watch::Receiver<()>,
     page: VecDeque<Result<(Position, Block), ReadError>>,
-    /// How long to wait for an announcement before looking for the next page.
-    wait: Duration,
+    /// How long to wait for an announcement before looking for the next page; at first, unknown.
+    wait: Option<Duration>,
     /// The wait after that one, if blocks are still not settled.
     unsettled_wait: Duration,
 }
@@ -44,7 +44,7 @@ pub(super) fn follow(
         position: from,
         announced,
         page: VecDeque::new(),
-        wait: Duration::ZERO,
+        wait: None,
         unsettled_wait: FAST_POLL,
     };
     stream::try_unfold(tail, Tail::next).boxed()
@@ -58,12 +58,14 @@ impl Tail {
                 self.position = position;
                 return Ok(Some(((position, block), self)));
             }
-            if !self.wait.is_zero() {
+            match self.wait {
+                None => self.stream.readers.check(self.position).await?,
+                Some(Duration::ZERO) => {}
                 // Either may win: both lead to a look at the table.
-                tokio::select! {
+                Some(wait) => tokio::select! {
                     Ok(()) = self.announced.changed() => {}
-                    () = tokio::time::sleep(self.wait) => {}
-                }
+                    () = tokio::time::sleep(wait) => {}
+                },
             }
             self.turn_page().await?;
         }
@@ -76,7 +78,7 @@ impl Tail {
         if !page.blocks.is_empty() {
             self.unsettled_wait = FAST_POLL;
         }
-        self.wait = match page.after {
+        self.wait = Some(match page.after {
             After::More => Duration::ZERO,
             After::Nothing => SLOW_POLL,
             After::Unsettled => {
@@ -84,7 +86,7 @@ impl Tail {
                 self.unsettled_wait = (wait * 2).min(SLOW_POLL);
                 wait
             }
-        };
+        });
         self.page = page.blocks.into();
         Ok(())
     }
