@@ -9,6 +9,8 @@ use model::Secret;
 
 /// What has a default.
 #[derive(Debug, Clone, Args)]
+// Without a name of its own, so that one command can take the settings of several services.
+#[group(skip)]
 pub struct Settings {
     /// The address and port to listen on; port 0 takes a free one.
     #[arg(

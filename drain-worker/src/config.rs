@@ -8,6 +8,8 @@ use ipnet::IpNet;
 
 /// How drains work.
 #[derive(Debug, Clone, Args)]
+// Without a name of its own, so that one command can take the settings of several services.
+#[group(skip)]
 pub struct Settings {
     /// A network that drains may send to although it is not public, such as 10.1.0.0/16. Repeatable.
     #[arg(

@@ -8,6 +8,8 @@ use clap::Args;
 
 /// How the edge listens, where it runs sessions, and how much it takes on.
 #[derive(Debug, Clone, Args)]
+// Without a name of its own, so that one command can take the settings of several services.
+#[group(skip)]
 pub struct Settings {
     /// Where to listen for SSH: address and port. Port 0 takes a free one.
     #[arg(
