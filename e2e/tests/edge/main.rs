@@ -1,0 +1,8 @@
+//! The SSH edge with OpenSSH's client, Docker and PostgreSQL.
+
+mod bulk;
+mod faults;
+mod fixture;
+mod programs;
+mod refusals;
+mod sign_in;
