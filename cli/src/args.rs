@@ -66,15 +66,16 @@ impl Global {
 
     /// A client with the user's authority.
     pub(crate) fn client(&self) -> Result<Client> {
-        if let Some(token) = surroundings::token() {
-            return Client::new(&self.api_url(None), self.allow_http, Authority::Token(token));
-        }
         let file = CredentialsFile::of_user()?;
         let url = match &self.api {
             Some(url) => url.clone(),
             None => self.api_url(file.read()?.map(|credentials| credentials.api_url)),
         };
-        Client::new(&url, self.allow_http, Authority::SignIn(file))
+        let authority = match surroundings::token() {
+            Some(token) => Authority::Token(token),
+            None => Authority::SignIn(file),
+        };
+        Client::new(&url, self.allow_http, authority)
     }
 
     /// The API that was named, else the one remembered, else the one on this machine.

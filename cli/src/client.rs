@@ -160,11 +160,15 @@ impl Client {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let unreachable = || format!("cannot reach the API at {}", self.base);
-        let mut response = request.send().await.with_context(unreachable)?;
+        // The layers in between say the same in other words.
+        let unreachable = |error: reqwest::Error| {
+            let error = anyhow::Error::from(error);
+            anyhow::anyhow!("cannot reach the API at {}: {}", self.base, error.root_cause())
+        };
+        let mut response = request.send().await.map_err(unreachable)?;
         let (status, etag) = (response.status(), response.headers().get(ETAG).cloned());
         let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.with_context(unreachable)? {
+        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
             if bytes.len() + chunk.len() > ANSWER_LIMIT {
                 anyhow::bail!("the API's answer is longer than {ANSWER_LIMIT} bytes");
             }

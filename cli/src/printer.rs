@@ -99,6 +99,11 @@ fn flatten(path: &str, value: &Value, lines: &mut String) {
                 flatten(&path, value, lines);
             }
         }
+        Value::Array(items) if items.iter().any(Value::is_object) => {
+            for (index, item) in items.iter().enumerate() {
+                flatten(&format!("{path}.{index}"), item, lines);
+            }
+        }
         value => {
             let text = readable(value);
             lines.push_str(format!("{path:<28} {text}").trim_end());

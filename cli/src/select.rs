@@ -27,13 +27,15 @@ impl EnvironmentChoice {
             found.retain(|item| field(item, "handle") == handle);
         }
         if let Some(organization) = &self.organization {
-            let organization = find_organization(client, Some(organization)).await?;
-            found.retain(|item| field(item, "organization_id") == field(&organization, "id"));
+            let organization = organization_id(client, Some(organization)).await?;
+            found.retain(|item| field(item, "organization_id") == organization);
         }
         match (found.len(), &self.environment) {
             (1, _) => Ok(found.swap_remove(0)),
             (0, Some(handle)) => bail!("there is no environment {handle}"),
-            (0, None) => bail!("you have no environment; create one with: platform env create"),
+            (0, None) => {
+                bail!("you have no environment; create one with: platform env create HANDLE")
+            }
             (_, Some(handle)) => {
                 bail!(
                     "several organizations have an environment {handle}: name one with --organization"
@@ -59,7 +61,7 @@ impl EnvironmentChoice {
     ) -> Result<Value> {
         let environment = self.find(client).await?;
         let path = ["environments", field(&environment, "id"), collection];
-        let mut found = client.list(&path, &[]).await?;
+        let mut found = client.list(&path, &[("handle", handle)]).await?;
         found.retain(|item| field(item, "handle") == handle);
         let Some(item) = found.pop() else {
             let noun = collection.trim_end_matches('s').replace('-', " ");
@@ -69,25 +71,19 @@ impl EnvironmentChoice {
     }
 }
 
-/// The organization with this handle, or the only one.
-pub(crate) async fn find_organization(client: &Client, handle: Option<&str>) -> Result<Value> {
+/// The id of the organization with this handle, or of the only one.
+pub(crate) async fn organization_id(client: &Client, handle: Option<&str>) -> Result<String> {
     let mut me = client.get(&["me"]).await?.body;
     let memberships = me.get_mut("memberships").map(Value::take);
     let Some(Value::Array(memberships)) = memberships else {
         bail!("the API did not say which organizations you are in");
     };
-    let mut found: Vec<Value> = memberships
-        .into_iter()
-        .map(|mut membership| match membership.get_mut("organization").map(Value::take) {
-            Some(organization) => organization,
-            None => membership,
-        })
-        .collect();
+    let mut found = memberships;
     if let Some(handle) = handle {
-        found.retain(|organization| field(organization, "handle") == handle);
+        found.retain(|membership| field(membership, "handle") == handle);
     }
     match (found.len(), handle) {
-        (1, _) => Ok(found.swap_remove(0)),
+        (1, _) => Ok(field(&found.swap_remove(0), "organization_id").to_owned()),
         (0, Some(handle)) => bail!("you are in no organization {handle}"),
         (0, None) => bail!("you are in no organization; an owner has to add you"),
         _ => bail!("which organization? name one with --organization: {}", handles(&found)),

@@ -44,6 +44,9 @@ pub(crate) enum Command {
         /// Another container image.
         #[arg(long, value_name = "IMAGE")]
         image: Option<String>,
+        /// Let a session without a command run a shell again.
+        #[arg(long, conflicts_with = "command")]
+        default_command: bool,
         /// What a session without a command runs, after `--`.
         #[arg(last = true, value_name = "COMMAND")]
         command: Vec<String>,
@@ -114,11 +117,14 @@ impl Command {
                 let answer = client.post(&path, &body).await?;
                 printer.done(&answer.body, &format!("Created the app {}.", name.handle))
             }
-            Self::Update { name, new_handle, image, command } => {
+            Self::Update { name, new_handle, image, default_command, command } => {
                 let mut body = json!({});
                 if let Some(fields) = body.as_object_mut() {
                     fields.extend(new_handle.map(|handle| ("handle".to_owned(), json!(handle))));
                     fields.extend(image.map(|image| ("image".to_owned(), json!(image))));
+                    if default_command {
+                        fields.insert("command".to_owned(), Value::Null);
+                    }
                 }
                 set_command(&mut body, &command);
                 let found = name.find(context).await?;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Context;
 use crate::printer::Column;
@@ -11,6 +11,8 @@ use crate::select::{EnvironmentChoice, field};
 
 const COLUMNS: &[Column] =
     &[("HANDLE", "/handle"), ("ENGINE", "/engine"), ("CREATED", "/created_at"), ("ID", "/id")];
+
+const ENGINES: [&str; 6] = ["postgresql", "mysql", "mariadb", "redis", "mongodb", "other"];
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -23,7 +25,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         name: Name,
         /// Its engine.
-        #[arg(long, value_parser = ["postgresql", "mysql", "mariadb", "redis", "mongodb", "other"])]
+        #[arg(long, value_parser = ENGINES)]
         engine: String,
     },
     /// Change a database.
@@ -32,7 +34,10 @@ pub(crate) enum Command {
         name: Name,
         /// A new handle.
         #[arg(long = "handle", value_name = "HANDLE")]
-        new_handle: String,
+        new_handle: Option<String>,
+        /// Another engine.
+        #[arg(long, value_parser = ENGINES)]
+        engine: Option<String>,
     },
     /// Delete a database.
     Delete {
@@ -75,11 +80,14 @@ impl Command {
                 let answer = client.post(&path, &body).await?;
                 printer.done(&answer.body, &format!("Created the database {}.", name.handle))
             }
-            Self::Update { name, new_handle } => {
+            Self::Update { name, new_handle, engine } => {
+                let mut body = Map::new();
+                body.extend(new_handle.map(|handle| ("handle".to_owned(), json!(handle))));
+                body.extend(engine.map(|engine| ("engine".to_owned(), json!(engine))));
                 let found = name.find(context).await?;
                 let path = ["databases", field(&found, "id")];
                 let etag = client.get(&path).await?.etag;
-                let answer = client.patch(&path, &json!({ "handle": new_handle }), etag).await?;
+                let answer = client.patch(&path, &Value::Object(body), etag).await?;
                 printer.done(&answer.body, &format!("Changed the database {}.", name.handle))
             }
             Self::Delete { name, yes } => {

@@ -14,11 +14,11 @@ mod settings;
 const COLUMNS: &[Column] = &[
     ("HANDLE", "/handle"),
     ("KIND", "/kind"),
-    ("STATE", "/status/state"),
-    ("LAG S", "/status/lag_seconds"),
-    ("DELIVERED", "/status/delivered_lines"),
-    ("REJECTED", "/status/rejected_lines"),
-    ("LAST ERROR", "/status/last_error"),
+    ("STATE", "/state"),
+    ("LAG S", "/lag_seconds"),
+    ("DELIVERED", "/delivered_lines"),
+    ("REJECTED", "/rejected_lines"),
+    ("LAST ERROR", "/last_error"),
 ];
 
 #[derive(Debug, Subcommand)]
@@ -35,7 +35,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         name: Name,
         #[command(flatten)]
-        changes: settings::Update,
+        changes: settings::Changes,
     },
     /// Stop sending to a log drain; what happens meanwhile is kept for it.
     Pause(Name),

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::Context;
 use crate::printer::Column;
 use crate::prompt::confirm_deletion;
-use crate::select::{EnvironmentChoice, field, find_organization};
+use crate::select::{EnvironmentChoice, field, organization_id};
 
 const COLUMNS: &[Column] = &[
     ("HANDLE", "/handle"),
@@ -41,6 +41,9 @@ pub(crate) enum Command {
     Update {
         #[command(flatten)]
         name: Name,
+        /// A new handle.
+        #[arg(long = "handle", value_name = "HANDLE")]
+        new_handle: Option<String>,
         #[command(flatten)]
         policy: Policy,
     },
@@ -113,25 +116,27 @@ impl Command {
             Self::List { organization } => {
                 let mut items = client.list(&["environments"], &[]).await?;
                 if let Some(handle) = organization {
-                    let organization = find_organization(client, Some(&handle)).await?;
-                    items.retain(|i| field(i, "organization_id") == field(&organization, "id"));
+                    let organization = organization_id(client, Some(&handle)).await?;
+                    items.retain(|item| field(item, "organization_id") == organization);
                 }
                 printer.list(&items, COLUMNS)
             }
             Self::Show(name) => printer.item(&name.find(context).await?),
             Self::Create { handle, organization, policy } => {
-                let organization = find_organization(client, organization.as_deref()).await?;
+                let organization = organization_id(client, organization.as_deref()).await?;
                 let mut body = policy.fields();
                 body.insert("handle".to_owned(), json!(handle));
-                let path = ["organizations", field(&organization, "id"), "environments"];
+                let path = ["organizations", &organization, "environments"];
                 let answer = client.post(&path, &Value::Object(body)).await?;
                 printer.done(&answer.body, &format!("Created the environment {handle}."))
             }
-            Self::Update { name, policy } => {
+            Self::Update { name, new_handle, policy } => {
+                let mut body = policy.fields();
+                body.extend(new_handle.map(|handle| ("handle".to_owned(), json!(handle))));
                 let found = name.find(context).await?;
                 let path = ["environments", field(&found, "id")];
                 let etag = client.get(&path).await?.etag;
-                let answer = client.patch(&path, &Value::Object(policy.fields()), etag).await?;
+                let answer = client.patch(&path, &Value::Object(body), etag).await?;
                 printer.done(&answer.body, &format!("Changed the environment {}.", name.handle))
             }
             Self::Delete { name, yes } => {

@@ -81,7 +81,7 @@ impl Up {
         shutdown.on_signals()?;
         let folder = self.folder.folder()?;
         let account = match &self.database_url {
-            Some(_) => Account::own(),
+            Some(_) => Account::current(),
             None => Account::for_database()?,
         };
         check_socket_path(&folder)?;

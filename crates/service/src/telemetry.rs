@@ -34,7 +34,10 @@ pub struct TelemetrySettings {
 /// Starts logging to standard error. Call once, first.
 pub fn start_telemetry(settings: &TelemetrySettings) -> Result<(), ParseError> {
     let filter = EnvFilter::builder().parse(&settings.log)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     // A second call in one process (a test) keeps the first subscriber.
     let started = match settings.log_format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

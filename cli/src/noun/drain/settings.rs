@@ -14,7 +14,7 @@ pub(crate) enum Create {
         #[command(flatten)]
         name: Name,
         #[command(flatten)]
-        destination: Syslog,
+        destination: SyslogDestination,
         #[command(flatten)]
         options: Options,
     },
@@ -23,7 +23,7 @@ pub(crate) enum Create {
         #[command(flatten)]
         name: Name,
         #[command(flatten)]
-        destination: Https,
+        destination: HttpsDestination,
         #[command(flatten)]
         options: Options,
     },
@@ -31,7 +31,7 @@ pub(crate) enum Create {
 
 /// Where syslog goes.
 #[derive(Debug, Args)]
-pub(crate) struct Syslog {
+pub(crate) struct SyslogDestination {
     /// The receiver's host name or address.
     #[arg(long, value_name = "HOST")]
     host: String,
@@ -48,7 +48,7 @@ pub(crate) struct Syslog {
 
 /// Where HTTPS goes.
 #[derive(Debug, Args)]
-pub(crate) struct Https {
+pub(crate) struct HttpsDestination {
     /// The receiver's address, https://...
     #[arg(long, value_name = "URL")]
     url: String,
@@ -80,14 +80,14 @@ pub(crate) struct Headers {
 /// What a drain of any kind can be told.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Whether it takes the logs of apps.
-    #[arg(long, value_name = "BOOL")]
+    /// Whether it takes the logs of apps; a new drain does, unless told =false.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     apps: Option<bool>,
-    /// Whether it takes the logs of databases.
-    #[arg(long, value_name = "BOOL")]
+    /// Whether it takes the logs of databases; a new drain does, unless told =false.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     databases: Option<bool>,
-    /// Whether it takes ephemeral sessions.
-    #[arg(long, value_name = "BOOL")]
+    /// Whether it takes ephemeral sessions; a new drain does, unless told =false.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     sessions: Option<bool>,
     /// What becomes of terminal control sequences in lines.
     #[arg(long, value_parser = ["keep", "strip"])]
@@ -99,7 +99,7 @@ pub(crate) struct Options {
 
 /// What of a drain can be changed.
 #[derive(Debug, Args)]
-pub(crate) struct Update {
+pub(crate) struct Changes {
     /// A new handle.
     #[arg(long = "handle", value_name = "HANDLE")]
     new_handle: Option<String>,
@@ -126,6 +126,9 @@ pub(crate) struct Update {
     ca_file: Option<String>,
     #[command(flatten)]
     headers: Headers,
+    /// Send no headers of your own any more.
+    #[arg(long, conflicts_with_all = ["header", "header_file"])]
+    remove_headers: bool,
     #[command(flatten)]
     options: Options,
 }
@@ -170,7 +173,7 @@ impl Create {
     }
 }
 
-impl Update {
+impl Changes {
     /// The API's request. A destination is replaced whole, so it begins with the current one.
     pub(crate) fn body(self, current: &Value) -> Result<Value> {
         let mut destination = current.get("destination").cloned().unwrap_or_else(|| json!({}));
@@ -206,7 +209,9 @@ impl Update {
             insert(&mut body, "handle", json!(handle));
         }
         let headers = self.headers.read()?;
-        if !headers.is_empty() {
+        if self.remove_headers {
+            insert(&mut body, "credentials", Value::Null);
+        } else if !headers.is_empty() {
             insert(&mut body, "credentials", json!({ "headers": headers }));
         }
         self.options.insert_into(&mut body);
@@ -282,7 +287,7 @@ mod tests {
     #[derive(Debug, Parser)]
     struct UpdateLine {
         #[command(flatten)]
-        update: Update,
+        update: Changes,
     }
 
     fn created(line: &str) -> Result<Value> {
@@ -297,7 +302,7 @@ mod tests {
 
     #[test]
     fn drain_takes_every_source_unless_told_otherwise() {
-        let body = created("syslog|main|--host|logs.example.com|--databases|false").unwrap();
+        let body = created("syslog|main|--host|logs.example.com|--databases=false").unwrap();
         assert_eq!(
             body,
             json!({
@@ -325,7 +330,7 @@ mod tests {
         let current = json!({ "kind": "syslog_tls_tcp",
             "destination": { "host": "a", "port": 1, "server_name": "s", "ca_certificates": null } });
         assert_eq!(
-            updated("--sessions|false", &current).unwrap(),
+            updated("--sessions=false", &current).unwrap(),
             json!({ "drain_ephemeral_sessions": false })
         );
         let body = updated("--port|2|--server-name|", &current).unwrap();

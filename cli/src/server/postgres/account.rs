@@ -20,13 +20,13 @@ impl Account {
     /// The account `postgres` where this process is root's, else this process's own.
     pub(crate) fn for_database() -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
-            return Ok(Self::own());
+            return Ok(Self::current());
         }
         Ok(Self { ids: Some((id("-u")?, id("-g")?)) })
     }
 
     /// This process's own account.
-    pub(crate) const fn own() -> Self {
+    pub(crate) const fn current() -> Self {
         Self { ids: None }
     }
 
@@ -38,11 +38,11 @@ impl Account {
     /// Makes a folder for this account alone, unless it is there.
     pub(crate) fn make_folder(&self, path: &Path) -> Result<()> {
         make_folder(path)?;
-        self.own(path)
+        self.give(path)
     }
 
     /// Gives a file or folder to this account.
-    pub(crate) fn own(&self, path: &Path) -> Result<()> {
+    pub(crate) fn give(&self, path: &Path) -> Result<()> {
         let Some((user, group)) = self.ids else { return Ok(()) };
         std::os::unix::fs::lchown(path, Some(user), Some(group))
             .with_context(|| format!("cannot give {} to the account {NAME}", path.display()))

@@ -47,7 +47,7 @@ async fn make(
     programs: &Programs,
     owner: &str,
 ) -> Result<()> {
-    account.own(password_file)?;
+    account.give(password_file)?;
     let mut command = Command::new(programs.path("initdb"));
     command
         .arg("--pgdata")

@@ -151,7 +151,7 @@ pub(crate) async fn stop_leftover(cluster: &Path) -> Result<()> {
             );
             told = true;
             // It may have ended in between, which is what is wanted.
-            drop(rustix::process::kill_process(pid, FAST_SHUTDOWN));
+            rustix::process::kill_process(pid, FAST_SHUTDOWN).ok();
         }
         if Instant::now() > deadline {
             bail!(
