@@ -71,7 +71,13 @@ pub struct Settings {
     pub ssh_sign_in_seconds: u64,
     /// How many connections of one address may fail to sign in before its next ones are closed at
     /// once; one failure is forgiven every six seconds.
-    #[arg(long, env = "SPILLWAY_SSH_MAX_FAILURES", value_name = "NUMBER", default_value_t = 20)]
+    #[arg(
+        long,
+        env = "SPILLWAY_SSH_MAX_FAILURES",
+        value_name = "NUMBER",
+        default_value_t = 20,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub ssh_max_failures: u32,
 }
 

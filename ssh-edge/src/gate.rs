@@ -184,3 +184,6 @@ pub(crate) fn cost(event: &Event) -> usize {
             _ => 0,
         }
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,7 +38,7 @@ impl Lockout {
 
     pub(crate) fn is_locked(&self, address: IpAddr, now: Instant) -> bool {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.get(&network(address)).is_some_and(|f| f.now(now) >= self.max_failures)
+        failures.get(&network(address)).is_some_and(|f| f.now(now) > self.max_failures - 1.0)
     }
 
     pub(crate) fn failed(&self, address: IpAddr, now: Instant) {

@@ -82,6 +82,7 @@ async fn input_arrives_and_its_end_does_not_end_the_output() -> Result<()> {
 async fn terminal_has_size_echo_and_interrupt() -> Result<()> {
     let fixture = Fixture::start().await?;
     let mut terminal = Terminal::start(fixture.ssh.ssh(WEB, &[]), 100, 40)?;
+    terminal.wait_for("/ # ", 1, DEADLINE).await?;
     terminal.type_in("stty size; echo $TERM; echo rea''dy\n")?;
     terminal.wait_for("40 100", 1, DEADLINE).await?;
     terminal.wait_for("ready", 1, DEADLINE).await?;

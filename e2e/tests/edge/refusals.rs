@@ -106,13 +106,13 @@ async fn two_engineers_do_not_see_each_other() -> Result<()> {
     member(&fixture.client, fixture.organization, bob.id, "engineer").await?;
     let bobs = fixture.ssh_with(&bob.key.private).await?;
     let mut his = bobs.ssh(WEB, &[]);
-    his.arg("echo bob > /tmp/secret; sleep 3; ps | grep -c '[s]leep'; cat /tmp/secret");
+    his.arg("echo bob > /tmp/secret; sleep 3; ps -o comm | grep -c sleep; cat /tmp/secret");
     let hers = async {
         e2e::wait::until_true("his session", DEADLINE, async || {
             Ok(!fixture.sessions().await?.is_empty())
         })
         .await?;
-        fixture.run(&[], "sleep 2; cat /tmp/secret 2>/dev/null; ps | grep -c '[s]leep 3'").await
+        fixture.run(&[], "sleep 2; cat /tmp/secret 2>/dev/null; ps -o comm | grep -c sleep").await
     };
     let (his, hers) = tokio::try_join!(process::finish(his, DEADLINE), hers)?;
     assert_eq!(his.text(), "0\nbob\n", "{}", his.error_text());

@@ -205,3 +205,120 @@ impl Life {
 fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn running(has_pty: bool) -> Life {
+        let mut life = Life::new(has_pty);
+        assert_eq!(life.on(Happening::Guest(FromGuest::Started)), []);
+        life
+    }
+
+    fn ending(effects: &[Effect]) -> Option<&Ending> {
+        effects.iter().find_map(|effect| match effect {
+            Effect::End(ending) => Some(ending),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn exit_is_recorded_and_ends_the_session_well() {
+        let mut life = running(false);
+        let effects = life.on(Happening::Guest(FromGuest::ExitCode(3)));
+        assert_eq!(effects[0], Effect::Record(Event::Exit(ExitStatus::Code(3))));
+        let ending = ending(&effects).expect("an end");
+        assert!(!ending.aborted);
+        assert_eq!(ending.exit, Some(ExitStatus::Code(3)));
+    }
+
+    #[test]
+    fn client_that_leaves_hangs_the_guest_up() {
+        let effects = running(true).on(Happening::ClientGone("gone".to_owned()));
+        assert_eq!(effects[0], Effect::ToGuest(FromEdge::HangUp));
+        assert!(ending(&effects).is_some_and(|ending| !ending.aborted));
+    }
+
+    #[test]
+    fn guest_that_breaks_its_protocol_is_ended_as_aborted() {
+        let bytes = Bytes::from_static(b"x");
+        let strange = [
+            FromGuest::Hello { version: 1, token: String::new() },
+            FromGuest::Started,
+            FromGuest::StartFailed(String::new()),
+            FromGuest::Stderr(bytes.clone()),
+            FromGuest::Credit(u32::MAX),
+            FromGuest::ExitSignal { name: "\x1b[2J".to_owned(), core_dumped: false },
+        ];
+        for frame in strange {
+            let effects = running(true).on(Happening::Guest(frame.clone()));
+            assert!(ending(&effects).is_some_and(|ending| ending.aborted), "{frame:?}");
+        }
+        let effects = Life::new(false).on(Happening::Guest(FromGuest::Stdout(bytes)));
+        assert!(ending(&effects).is_some_and(|ending| ending.aborted), "output before the start");
+    }
+
+    fn happening() -> impl Strategy<Value = Happening> {
+        let bytes = || (1..5000_usize).prop_map(|length| Bytes::from(vec![0; length]));
+        prop_oneof![
+            4 => bytes().prop_map(|bytes| Happening::Guest(FromGuest::Stdout(bytes))),
+            2 => bytes().prop_map(|bytes| Happening::Guest(FromGuest::Stderr(bytes))),
+            4 => (0..100_000_u32).prop_map(|bytes| Happening::Guest(FromGuest::Credit(bytes))),
+            4 => bytes().prop_map(Happening::Input),
+            1 => Just(Happening::InputEnd),
+            1 => Just(Happening::Guest(FromGuest::Started)),
+            1 => Just(Happening::Guest(FromGuest::InputClosed)),
+            1 => Just(Happening::Guest(FromGuest::ExitCode(0))),
+            1 => Just(Happening::GuestLost("lost".to_owned())),
+            1 => Just(Happening::ClientGone("gone".to_owned())),
+            1 => Just(Happening::Idle(Duration::from_secs(1))),
+            1 => Just(Happening::Stopping),
+            1 => Just(Happening::Signal("INT".to_owned())),
+            1 => Just(Happening::Resize { columns: 1, rows: 1 }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn session_ends_once_and_input_stays_within_the_credit(
+            has_pty: bool,
+            happenings in proptest::collection::vec(happening(), 0..60),
+        ) {
+            let mut life = running(has_pty);
+            let (mut ended, mut input_ended) = (false, false);
+            let mut credit = u64::from(INITIAL_CREDIT);
+            for happening in happenings {
+                // The driver asks for no more than this.
+                let happening = match happening {
+                    Happening::Input(bytes) => {
+                        Happening::Input(bytes.slice(..bytes.len().min(life.allowance())))
+                    }
+                    other => other,
+                };
+                if let Happening::Guest(FromGuest::Credit(granted)) = &happening {
+                    credit += u64::from(*granted);
+                }
+                let effects = life.on(happening);
+                prop_assert!(!ended || effects.is_empty(), "something after the end");
+                for (place, effect) in effects.iter().enumerate() {
+                    match effect {
+                        Effect::End(_) => {
+                            prop_assert_eq!(place, effects.len() - 1);
+                            ended = true;
+                        }
+                        Effect::ToGuest(FromEdge::Input(bytes)) => {
+                            prop_assert!(!input_ended && !bytes.is_empty());
+                            credit = credit.checked_sub(bytes.len() as u64).expect("credit");
+                        }
+                        Effect::ToGuest(FromEdge::InputEnd) => input_ended = true,
+                        Effect::Show(OutputStream::Stderr, _) => prop_assert!(!has_pty),
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+}
