@@ -38,7 +38,8 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
     config
         .service(at("/livez").route(get().to(health::live)))
         .service(at("/readyz").route(get().to(health::ready)))
-        .service(at("/openapi.yaml").route(get().to(health::openapi)))
+        .service(at("/openapi.yaml").route(get().to(health::yaml)))
+        .service(at("/openapi.json").route(get().to(health::json)))
         .service(at("/v1/sign-in").route(post().to(sign_in::sign_in)))
         .service(at("/v1/sign-in/refresh").route(post().to(sign_in::refresh)))
         .service(at("/v1/sign-out").route(post().to(sign_in::sign_out)))

@@ -12,5 +12,5 @@ mod server;
 
 pub use app::passwords::{HashError, hash_password};
 pub use config::{Config, Connections, Settings};
-pub use http::openapi::openapi_yaml;
+pub use http::openapi::{DescriptionError, openapi_json, openapi_yaml};
 pub use server::{Bound, RunError, StartError, bind};

@@ -4,7 +4,7 @@ use actix_web::HttpResponse;
 
 use crate::app::AppError;
 use crate::http::Shared;
-use crate::http::openapi::{Failure, openapi_yaml};
+use crate::http::openapi::{Failure, openapi_json, openapi_yaml};
 use crate::http::problem::Problem;
 
 /// Answers while the process runs.
@@ -28,13 +28,24 @@ pub(crate) async fn ready(app: Shared) -> Result<HttpResponse, Problem> {
 
 /// Answers this description.
 #[utoipa::path(
-    get, path = "/openapi.yaml", tag = "health", operation_id = "describe", security(()),
+    get, path = "/openapi.yaml", tag = "health", operation_id = "describe_in_yaml",
+    security(()),
     responses(
         (status = 200, description = "This API.", content_type = "application/yaml", body = String),
         Failure
     )
 )]
-pub(crate) async fn openapi() -> Result<HttpResponse, Problem> {
+pub(crate) async fn yaml() -> Result<HttpResponse, Problem> {
     let yaml = openapi_yaml().map_err(|error| AppError::Internal(error.to_string()))?;
     Ok(HttpResponse::Ok().content_type("application/yaml").body(yaml))
+}
+
+/// Answers this description.
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "health", operation_id = "describe_in_json", security(()),
+    responses((status = 200, description = "This API.", body = Object), Failure)
+)]
+pub(crate) async fn json() -> Result<HttpResponse, Problem> {
+    let json = openapi_json().map_err(|error| AppError::Internal(error.to_string()))?;
+    Ok(HttpResponse::Ok().content_type("application/json").body(json))
 }

@@ -74,8 +74,13 @@ struct ApiToken {
 /// A new API token.
 #[derive(Serialize, ToSchema)]
 struct CreatedApiToken<'a> {
-    #[serde(flatten)]
-    api_token: ApiToken,
+    #[schema(value_type = Uuid)]
+    id: Id<ApiTokenKind>,
+    name: &'a str,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339::option")]
+    expires_at: Option<OffsetDateTime>,
     /// Its text, shown this once.
     token: &'a str,
 }
@@ -195,8 +200,14 @@ pub(crate) async fn create_api_token(
     body: Body<NewApiToken>,
 ) -> Result<HttpResponse, Problem> {
     let (issued, token) = me::create_api_token(&app, &caller.0, &body.0).await?;
-    let created = CreatedApiToken { api_token: issued.into(), token: token.expose() };
-    Ok(answer::created(format!("/v1/me/api-tokens/{}", created.api_token.id), &created))
+    let created = CreatedApiToken {
+        id: issued.id,
+        name: &issued.name,
+        created_at: issued.created_at,
+        expires_at: issued.expires_at,
+        token: token.expose(),
+    };
+    Ok(answer::created(format!("/v1/me/api-tokens/{}", issued.id), &created))
 }
 
 /// Revokes an API token of the caller.

@@ -60,7 +60,7 @@ impl Modify for BearerTokens {
     security(("bearer" = [])),
     components(schemas(problem::Body)),
     paths(
-        health::live, health::ready, health::openapi,
+        health::live, health::ready, health::yaml, health::json,
         sign_in::sign_in, sign_in::refresh, sign_in::sign_out,
         me::show, me::ssh_keys, me::create_ssh_key, me::delete_ssh_key,
         me::api_tokens, me::create_api_token, me::revoke_api_token,
@@ -81,7 +81,12 @@ pub fn openapi_yaml() -> Result<String, DescriptionError> {
     Description::openapi().to_yaml().map_err(|error| DescriptionError(error.to_string()))
 }
 
+/// The API's description in the OpenAPI format, as JSON.
+pub fn openapi_json() -> Result<String, DescriptionError> {
+    Description::openapi().to_json().map_err(|error| DescriptionError(error.to_string()))
+}
+
 /// The description could not be written.
 #[derive(Debug, thiserror::Error)]
-#[error("the API's description cannot be written as YAML: {0}")]
+#[error("the API's description cannot be written out: {0}")]
 pub struct DescriptionError(String);

@@ -129,6 +129,7 @@ impl From<Stored> for EphemeralSession {
     }
 }
 
+#[allow(unused_qualifications, reason = "in what utoipa makes of parameters of this module")]
 /// Lists an environment's ephemeral sessions, newest first: engineers see their own, owners, admins
 /// and auditors all.
 #[utoipa::path(

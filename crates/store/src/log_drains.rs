@@ -229,12 +229,11 @@ impl Store {
         let done = sqlx::query(
             "update log_drains set handle = coalesce($3, handle),
                  destination = coalesce($4, destination),
-                 sealed_credentials = case when $5 then $6 else sealed_credentials end,
-                 drain_apps = coalesce($7, drain_apps),
-                 drain_databases = coalesce($8, drain_databases),
-                 drain_ephemeral_sessions = coalesce($9, drain_ephemeral_sessions),
-                 control_sequences = coalesce($10, control_sequences),
-                 redraws = coalesce($11, redraws),
+                 drain_apps = coalesce($5, drain_apps),
+                 drain_databases = coalesce($6, drain_databases),
+                 drain_ephemeral_sessions = coalesce($7, drain_ephemeral_sessions),
+                 control_sequences = coalesce($8, control_sequences),
+                 redraws = coalesce($9, redraws),
                  revision = revision + 1, updated_at = now()
              where id = $1 and revision = coalesce($2, revision)",
         )
@@ -242,8 +241,6 @@ impl Store {
         .bind(expected_revision)
         .bind(change.handle.as_ref().map(Handle::as_str))
         .bind(&change.destination)
-        .bind(change.sealed_credentials.is_some())
-        .bind(change.sealed_credentials.as_ref().and_then(Option::as_deref))
         .bind(change.drain_apps)
         .bind(change.drain_databases)
         .bind(change.drain_ephemeral_sessions)
@@ -253,6 +250,14 @@ impl Store {
         .await?;
         if done.rows_affected() == 0 {
             return Ok(None);
+        }
+        // Apart: to keep them in the statement above, the api would have to read them.
+        if let Some(sealed_credentials) = &change.sealed_credentials {
+            sqlx::query("update log_drains set sealed_credentials = $2 where id = $1")
+                .bind(id.uuid())
+                .bind(sealed_credentials)
+                .execute(&mut *transaction)
+                .await?;
         }
         let changed = announce_and_read(&mut transaction, id).await?;
         transaction.commit().await?;

@@ -1,0 +1,137 @@
+//! What each service's database role may not do.
+
+use anyhow::Result;
+use e2e::postgres::{TestDatabase, connect};
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+async fn refused(client: &Client, statements: &[&str]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for statement in statements {
+        let outcome = client.batch_execute(statement).await;
+        let code = outcome.as_ref().err().and_then(tokio_postgres::Error::code);
+        if code != Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
+            wrong.push(format!("{statement}: {outcome:?}"));
+        }
+    }
+    wrong
+}
+
+// Nobody but the owner of the database may do these.
+const OWNERS: &[&str] = &[
+    "create table t (a int)",
+    "create schema s",
+    "drop table organizations",
+    "insert into organizations (id, handle, name) values (gen_random_uuid(), 'a', 'a')",
+    "insert into users (id, email, name, password_hash) values (gen_random_uuid(), 'a', 'a', 'a')",
+    "update users set disabled_at = null",
+    "insert into memberships (organization_id, user_id, role)
+     values (gen_random_uuid(), gen_random_uuid(), 'owner')",
+    "update memberships set role = 'owner'",
+    "delete from ephemeral_sessions",
+    "delete from stream.blocks",
+    "update stream.blocks set seq = 0",
+    "drop table stream.blocks",
+    "set role postgres",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn api_reads_back_no_sealed_value_and_no_record() -> Result<()> {
+    let database = TestDatabase::create().await?;
+    let api = connect(&database.api_url()?).await?;
+    let mut wrong = refused(&api, OWNERS).await;
+    wrong.extend(
+        refused(
+            &api,
+            &[
+                "select sealed_credentials from log_drains",
+                "select * from log_drains",
+                "select 1 from log_drains where sealed_credentials is null",
+                "update log_drains set handle = encode(sealed_credentials, 'hex')",
+                "delete from log_drains returning sealed_credentials",
+                "select sealed_value from app_variables",
+                "select * from app_variables",
+                "select payload from stream.blocks",
+                "select header from stream.blocks",
+                "select stream.trim(now())",
+                "select line from rejected_lines",
+                "update drain_positions set delivered_lines = 0",
+                "update ephemeral_sessions set state = 'ended'",
+                "insert into edges (id, name, address) values (gen_random_uuid(), 'a', 'a')",
+            ],
+        )
+        .await,
+    );
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    api.batch_execute("select has_credentials from log_drains").await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn edge_sees_no_drain_no_password_and_no_payload() -> Result<()> {
+    let database = TestDatabase::create().await?;
+    let edge = connect(&database.edge_url()?).await?;
+    let mut wrong = refused(&edge, OWNERS).await;
+    wrong.extend(
+        refused(
+            &edge,
+            &[
+                "select id from log_drains",
+                "select drain_id from drain_positions",
+                "select line from rejected_lines",
+                "select password_hash from users",
+                "select * from users",
+                "select id from refresh_tokens",
+                "select id from api_tokens",
+                "select payload from stream.blocks",
+                "select stream.trim(now())",
+                "update apps set image = 'other'",
+                "update environments set pids_limit = 9",
+                "update app_variables set sealed_value = ''",
+                "insert into ssh_keys (id, user_id, name, public_key, fingerprint)
+                 values (gen_random_uuid(), gen_random_uuid(), 'a', 'a', 'a')",
+                "update ssh_keys set user_id = gen_random_uuid()",
+            ],
+        )
+        .await,
+    );
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    edge.batch_execute("select sealed_value from app_variables; select header from stream.blocks")
+        .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn worker_sees_no_user_no_key_no_variable_and_makes_no_block() -> Result<()> {
+    let database = TestDatabase::create().await?;
+    let worker = connect(&database.worker_url()?).await?;
+    let mut wrong = refused(&worker, OWNERS).await;
+    wrong.extend(
+        refused(
+            &worker,
+            &[
+                "select id from users",
+                "select id from ssh_keys",
+                "select id from api_tokens",
+                "select id from refresh_tokens",
+                "select user_id from memberships",
+                "select name from app_variables",
+                "select id from ephemeral_sessions",
+                "insert into stream.blocks (id, made_at, environment_id, header, payload)
+                 values (gen_random_uuid(), now(), gen_random_uuid(), '', '')",
+                "select nextval('stream.blocks_seq')",
+                "update log_drains set destination = '{}'",
+                "insert into drain_tests (id, drain_id, requested_by)
+                 values (gen_random_uuid(), gen_random_uuid(), gen_random_uuid())",
+            ],
+        )
+        .await,
+    );
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    worker
+        .batch_execute(
+            "select sealed_credentials from log_drains; select payload from stream.blocks",
+        )
+        .await?;
+    Ok(())
+}

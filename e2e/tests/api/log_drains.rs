@@ -1,0 +1,206 @@
+//! Log drains: what is kept, what is told, what is tested.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use e2e::certificates::CertificateAuthority;
+use futures_util::{StreamExt as _, stream};
+use model::OpeningKey;
+use reqwest::Method;
+use serde_json::{Value, json};
+use service::Shutdown;
+use tokio::sync::mpsc;
+use tokio_postgres::{AsyncMessage, NoTls};
+use uuid::Uuid;
+
+use crate::world::{World, random_handle, syslog_drain};
+
+fn https_drain(url: &str, token: &str) -> Value {
+    json!({
+        "handle": random_handle(), "kind": "https_post", "drain_apps": true,
+        "destination": {"url": url}, "credentials": {"headers": {"Authorization": token}}
+    })
+}
+
+async fn opened(world: &World, key: &OpeningKey, drain: &str) -> Result<Option<Value>> {
+    let admin = world.database.connect().await?;
+    let drain: Uuid = drain.parse()?;
+    let row = admin
+        .query_one("select sealed_credentials from log_drains where id = $1", &[&drain])
+        .await?;
+    let sealed: Option<Vec<u8>> = row.get(0);
+    let Some(sealed) = sealed else { return Ok(None) };
+    let plain = key.open(drain, &sealed)?;
+    Ok(Some(serde_json::from_slice(plain.expose())?))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_are_sealed_to_the_worker_and_replaced_only_when_given() -> Result<()> {
+    let world = World::new().await?;
+    let environment = world.environment().await?;
+    let path = format!("/v1/environments/{environment}/log-drains");
+    let created = world
+        .post("owner", &path, https_drain("https://logs.example.com/in", "Bearer one"))
+        .await?;
+    assert_eq!(created.json["has_credentials"], true);
+    assert_eq!(created.json["state"], "active");
+    let drain = created.id().to_owned();
+    let expected = |token: &str| Some(json!({"headers": {"Authorization": token}}));
+    assert_eq!(opened(&world, &world.worker_key, &drain).await?, expected("Bearer one"));
+    assert!(opened(&world, &world.edge_key, &drain).await.is_err());
+
+    let path = format!("/v1/log-drains/{drain}");
+    let change = json!({"destination": {"url": "https://logs.example.com/other"}});
+    assert_eq!(world.patch("owner", &path, change, &[]).await?.status, 200);
+    assert_eq!(opened(&world, &world.worker_key, &drain).await?, expected("Bearer one"));
+
+    // To a server of somebody's own: not with the old credentials.
+    let elsewhere = json!({"destination": {"url": "https://evil.example.net/"}});
+    let refused = world.patch("owner", &path, elsewhere, &[]).await?;
+    assert_eq!((refused.status, &refused.json["errors"][0]["field"]), (422, &json!("credentials")));
+    let with_new = json!({
+        "destination": {"url": "https://new.example.com/"},
+        "credentials": {"headers": {"Authorization": "Bearer two"}}
+    });
+    assert_eq!(world.patch("owner", &path, with_new, &[]).await?.status, 200);
+    assert_eq!(opened(&world, &world.worker_key, &drain).await?, expected("Bearer two"));
+
+    let without = world.patch("owner", &path, json!({"credentials": null}), &[]).await?;
+    assert_eq!(without.json["has_credentials"], false);
+    assert_eq!(opened(&world, &world.worker_key, &drain).await?, None);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_drains_are_refused_with_their_fields() -> Result<()> {
+    let world = World::new().await?;
+    let path = format!("/v1/environments/{}/log-drains", world.environment().await?);
+    let pem = CertificateAuthority::new()?.pem();
+    for (change, field) in [
+        (json!({"drain_ephemeral_sessions": false}), "drain_apps"),
+        (json!({"destination": {"host": "a b"}}), "destination.host"),
+        (json!({"destination": {"host": "a", "port": 0}}), "destination.port"),
+        (json!({"destination": {"host": "a", "port": 99999}}), "destination.port"),
+        (json!({"destination": {"host": "a", "colour": 1}}), "destination.colour"),
+        (
+            json!({"destination": {"host": "a", "ca_certificates": "x"}}),
+            "destination.ca_certificates",
+        ),
+        (json!({"destination": {}}), "destination"),
+        (json!({"destination": {"url": "https://a/"}}), "destination.url"),
+        (json!({"credentials": {"headers": {"A": "b"}}}), "credentials.headers"),
+        (json!({"kind": "https_post", "destination": {"url": "http://a/"}}), "destination.url"),
+        (
+            json!({"kind": "https_post", "destination": {"url": "https://u:p@a/"}}),
+            "destination.url",
+        ),
+        (
+            json!({"kind": "https_post", "destination": {"url": "https://a/"},
+                "credentials": {"headers": {"Host": "b"}}}),
+            "credentials.headers.Host",
+        ),
+    ] {
+        let mut body = syslog_drain();
+        let fields = change.as_object().context("an object")?.clone();
+        body.as_object_mut().context("an object")?.extend(fields);
+        let answer = world.post("owner", &path, body).await?;
+        assert_eq!(answer.status, 422, "{change}");
+        assert_eq!(answer.json["errors"][0]["field"], field, "{change}: {}", answer.text);
+    }
+    let mut body = syslog_drain();
+    body["destination"]["ca_certificates"] = json!(pem);
+    let created = world.post("owner", &path, body).await?;
+    assert_eq!(created.status, 201, "{}", created.text);
+    assert_eq!(created.json["destination"]["ca_certificates"], json!(pem));
+    assert_eq!(created.json["destination"]["port"], 6514);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_change_of_a_drain_is_told_to_the_workers() -> Result<()> {
+    let world = World::new().await?;
+    let (client, mut connection) =
+        tokio_postgres::connect(&world.database.worker_url()?, NoTls).await?;
+    let (told, mut tells) = mpsc::channel(64);
+    let listener = Shutdown::new().spawn(async move {
+        let mut messages = stream::poll_fn(move |context| connection.poll_message(context));
+        while let Some(Ok(message)) = messages.next().await {
+            if let AsyncMessage::Notification(it) = message
+                && told.send(it.payload().to_owned()).await.is_err()
+            {
+                return;
+            }
+        }
+    });
+    client.batch_execute("listen spillway_drains").await?;
+    let drain = world.drain(&world.environment().await?).await?;
+    let path = format!("/v1/log-drains/{drain}");
+    let owner = world.token("owner");
+    let mut expect = async |what: &str| -> Result<()> {
+        let payload = tokio::time::timeout(Duration::from_secs(5), tells.recv()).await;
+        assert_eq!(payload.context(what.to_owned())?.as_deref(), Some(drain.as_str()), "{what}");
+        Ok(())
+    };
+    expect("created").await?;
+    world.patch("owner", &path, json!({"redraws": "last"}), &[]).await?;
+    expect("changed").await?;
+    for (step, state) in [("pause", "paused"), ("pause", "paused"), ("resume", "active")] {
+        let answer = world.send(owner, Method::POST, &format!("{path}/{step}"), None, &[]).await?;
+        assert_eq!(answer.json["state"], state);
+        expect(step).await?;
+    }
+    world.delete("owner", &path, &[]).await?;
+    expect("deleted").await?;
+    listener.abort();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_drain_begins_now_and_shows_how_it_is() -> Result<()> {
+    let world = World::new().await?;
+    let drain = world.drain(&world.environment().await?).await?;
+    let admin = world.database.connect().await?;
+    let id: Uuid = drain.parse()?;
+    let row = admin
+        .query_one(
+            "select low_xid = high_xid and low_seq = high_seq and low_seq = 2 ^ 62
+                 and low_xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+                 and low_xid > pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1000
+             from drain_positions where drain_id = $1",
+            &[&id],
+        )
+        .await?;
+    assert!(row.get::<_, bool>(0));
+    admin
+        .execute(
+            "update drain_positions set failing_since = now(), last_error = 'refused',
+                 last_error_at = now(), lag_records = 7, lag_seconds = 1.5, delivered_lines = 3,
+                 rejected_lines = 1 where drain_id = $1",
+            &[&id],
+        )
+        .await?;
+    let shown = world.get("viewer", &format!("/v1/log-drains/{drain}")).await?.json;
+    assert_eq!(shown["state"], "failing");
+    assert_eq!((&shown["last_error"], &shown["lag_records"]), (&json!("refused"), &json!(7)));
+    assert_eq!((&shown["delivered_lines"], &shown["rejected_lines"]), (&json!(3), &json!(1)));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_is_answered_by_a_worker_or_not_at_all() -> Result<()> {
+    let world = World::new().await?;
+    let drain = world.drain(&world.environment().await?).await?;
+    let path = format!("/v1/log-drains/{drain}/test");
+    let began = Instant::now();
+    let answer = world.post("owner", &path, json!({})).await?;
+    assert_eq!((answer.status, answer.problem()), (504, "no-worker"));
+    assert!((9..13).contains(&began.elapsed().as_secs()));
+
+    world.worker()?;
+    let began = Instant::now();
+    let answer = world.post("owner", &path, json!({})).await?;
+    assert_eq!((answer.status, &answer.json["ok"]), (200, &json!(true)), "{}", answer.text);
+    assert_eq!(answer.json["steps"][0]["step"], "send");
+    assert!(began.elapsed() < Duration::from_secs(5));
+    Ok(())
+}

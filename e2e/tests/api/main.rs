@@ -1,0 +1,12 @@
+//! The API on a real database. Every answer that any of these tests gets is checked against
+//! openapi.yaml.
+
+mod contract;
+mod database_roles;
+mod lists;
+mod log_drains;
+mod operations;
+mod secrets;
+mod sessions;
+mod sign_in;
+mod world;
