@@ -86,21 +86,37 @@ impl Global {
 
 /// Tells on standard error why a command failed.
 pub(crate) fn report(error: &anyhow::Error, for_programs: bool) {
-    match error.downcast_ref::<Problem>() {
-        Some(problem) if for_programs => {
-            eprintln!(
-                "{:#}",
-                json!({ "status": problem.status.as_u16(), "error": problem.to_string() })
-            );
-        }
-        _ if for_programs => eprintln!("{:#}", json!({ "error": format!("{error:#}") })),
-        _ => eprintln!("error: {error:#}"),
+    let sentence = sentence(error);
+    if !for_programs {
+        eprintln!("error: {sentence}");
+        return;
     }
+    let status = error.downcast_ref::<Problem>().map(|problem| problem.status.as_u16());
+    eprintln!("{:#}", json!({ "error": sentence, "status": status }));
+}
+
+/// The error and its causes, but for those that repeat what is said already.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut sentence = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if sentence.is_empty() {
+            sentence = cause;
+        } else if !sentence.contains(&cause) {
+            sentence = format!("{sentence}: {cause}");
+        }
+    }
+    sentence
 }
 
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+
+    #[test]
+    fn cause_that_is_told_already_is_not_told_again() {
+        let error = anyhow::anyhow!("in use").context("port 1: in use").context("cannot start");
+        assert_eq!(super::sentence(&error), "cannot start: port 1: in use");
+    }
 
     #[test]
     fn command_line_is_well_formed() {

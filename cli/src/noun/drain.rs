@@ -21,6 +21,9 @@ const COLUMNS: &[Column] = &[
     ("LAST ERROR", "/last_error"),
 ];
 
+const STEPS: &[Column] =
+    &[("STEP", "/step"), ("OK", "/ok"), ("MS", "/duration_ms"), ("DETAIL", "/detail")];
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// List the log drains of an environment.
@@ -112,7 +115,10 @@ impl Command {
             Self::Test(name) => {
                 let path = ["log-drains", &name.id(context).await?, "test"];
                 let answer = client.post(&path, &json!({})).await?.body;
-                printer.item(&answer)?;
+                match answer.get("steps").and_then(Value::as_array) {
+                    Some(steps) if !printer.is_json() => printer.list(steps, STEPS)?,
+                    _ => printer.item(&answer)?,
+                }
                 if answer.get("ok") != Some(&Value::Bool(true)) {
                     anyhow::bail!("the test of the drain {} failed", name.handle);
                 }

@@ -15,6 +15,7 @@ const COLUMNS: &[Column] = &[
     ("STARTED", "/started_at"),
     ("ENDED", "/ended_at"),
     ("EXIT", "/exit_code"),
+    ("SIGNAL", "/exit_signal"),
     ("REASON", "/reason"),
 ];
 

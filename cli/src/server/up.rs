@@ -123,6 +123,7 @@ impl Up {
             never = cluster.keep_running() => match never {},
         };
         let stopped = cluster.stop().await;
+        tracing::info!("the database has stopped");
         served.and(stopped)
     }
 
@@ -157,23 +158,10 @@ impl Up {
             is_new: Bootstrap::connect(database_url).await?.organizations().await? == 0,
         };
         ready.tell(printer)?;
-        // The first that ends ends the others, each in its own order.
         let (api, edge, worker) = tokio::join!(
-            async {
-                let ended = api.run(shutdown.clone()).await;
-                shutdown.request();
-                ended.context("the API failed")
-            },
-            async {
-                let ended = edge.run(shutdown.clone()).await;
-                shutdown.request();
-                ended.context("the SSH edge failed")
-            },
-            async {
-                let ended = worker.run(shutdown.clone()).await;
-                shutdown.request();
-                ended.context("the drain worker failed")
-            },
+            until_stopped("API", api.run(shutdown.clone()), shutdown),
+            until_stopped("SSH edge", edge.run(shutdown.clone()), shutdown),
+            until_stopped("drain worker", worker.run(shutdown.clone()), shutdown),
         );
         if !shutdown.finished(STOP_DEADLINE).await {
             bail!("some tasks had not ended {} s after the services", STOP_DEADLINE.as_secs());
@@ -219,6 +207,21 @@ impl Up {
         let api = api.await.context("the API cannot start")?;
         Ok(Services { api, edge, worker })
     }
+}
+
+/// Runs a service; the first that ends ends the others, each in its own order.
+async fn until_stopped<E>(
+    name: &str,
+    service: impl Future<Output = Result<(), E>>,
+    shutdown: &Shutdown,
+) -> Result<()>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let ended = service.await;
+    tracing::info!("the {name} has stopped");
+    shutdown.request();
+    ended.with_context(|| format!("the {name} failed"))
 }
 
 impl Ready {
