@@ -96,6 +96,7 @@ async fn work(
         from: from.low,
         assembler: Assembler::new(drain.wanted, from),
         batcher: Batcher::new(context.batch, drain.encoder),
+        reached: None,
         status: status.clone(),
     };
     // One batch is sent, one waits, one is filled.

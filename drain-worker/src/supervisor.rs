@@ -82,6 +82,8 @@ impl Supervisor {
                 Some(tested) = self.tests.join_next() => self.tested(tested.ok()).await,
             }
         }
+        // It holds a connection, for which the store would wait.
+        drop(news);
         self.stop().await
     }
 

@@ -98,10 +98,13 @@ impl Endpoint {
         let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
         Err(match cause {
             Some(rustls::Error::InvalidCertificate(cause)) => match cause {
-                CertificateError::UnknownIssuer => "the endpoint's certificate is not signed by \
+                // A bad signature: another authority of the same name.
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                    "the endpoint's certificate is not signed by \
                     an authority that this drain trusts: set `ca_certificates` to the one that \
                     signs it"
-                    .to_owned(),
+                        .to_owned()
+                }
                 CertificateError::NotValidForName
                 | CertificateError::NotValidForNameContext { .. } => {
                     format!("the endpoint's certificate is not for the name {name}")

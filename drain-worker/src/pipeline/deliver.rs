@@ -1,8 +1,10 @@
 //! The second half of a pipeline: from batches to the endpoint, until it has them for sure.
 //!
-//! Invariant: a batch is kept until it is confirmed, so it can be sent again.
+//! Invariant: a batch is kept until it is confirmed, so it can be sent again; and no position is
+//! passed on before those of all earlier batches.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,11 +60,14 @@ impl Delivery {
     async fn deliver(&mut self, queue: &mut mpsc::Receiver<Batch>) {
         let mut open = true;
         while open || !self.window.is_empty() {
-            if let Some(confirmed) = self.destination.confirmed(false).now_or_never() {
-                self.confirm(confirmed).await;
+            let step = if let Some(confirmed) = self.destination.confirmed(false).now_or_never() {
+                self.confirm(confirmed).await
             } else if let Some(batch) = self.window.get(self.sent) {
                 match self.destination.send(batch, &mut Trace::default()).await {
-                    Ok(()) => self.sent += 1,
+                    Ok(()) => {
+                        self.sent += 1;
+                        ControlFlow::Continue(())
+                    }
                     Err(failure) => self.recover(failure).await,
                 }
             } else {
@@ -72,13 +77,19 @@ impl Delivery {
                 tokio::select! {
                     biased;
                     confirmed = self.destination.confirmed(pressed) => {
-                        self.confirm(confirmed).await;
+                        self.confirm(confirmed).await
                     }
-                    batch = queue.recv(), if open && !pressed => match batch {
-                        Some(batch) => self.accept(batch),
-                        None => open = false,
-                    },
+                    batch = queue.recv(), if open && !pressed => {
+                        match batch {
+                            Some(batch) => self.accept(batch),
+                            None => open = false,
+                        }
+                        ControlFlow::Continue(())
+                    }
                 }
+            };
+            if step.is_break() {
+                return;
             }
         }
     }
@@ -94,7 +105,7 @@ impl Delivery {
         }
     }
 
-    async fn confirm(&mut self, confirmed: Result<usize, Failure>) {
+    async fn confirm(&mut self, confirmed: Result<usize, Failure>) -> ControlFlow<()> {
         match confirmed {
             Ok(count) => {
                 for batch in self.window.drain(..count.min(self.window.len())) {
@@ -102,20 +113,25 @@ impl Delivery {
                 }
                 self.sent = self.sent.saturating_sub(count);
                 self.failures = 0;
+                ControlFlow::Continue(())
             }
             Err(failure) => self.recover(failure).await,
         }
     }
 
-    async fn recover(&mut self, failure: Failure) {
+    /// Prepares to send again; breaks when the pipeline is to stop instead.
+    async fn recover(&mut self, failure: Failure) -> ControlFlow<()> {
         let at = std::mem::take(&mut self.sent);
         tracing::debug!(remedy = ?failure.remedy, "not delivered: {failure}");
         let wait = match failure.remedy {
-            Remedy::Halve | Remedy::Isolate => return self.divide(at, failure.message).await,
+            Remedy::Halve | Remedy::Isolate => {
+                self.divide(at, failure.message).await;
+                return ControlFlow::Continue(());
+            }
             // The first time is no trouble yet: endpoints restart.
             Remedy::Reconnect if self.failures == 0 => {
                 self.failures = 1;
-                return;
+                return ControlFlow::Continue(());
             }
             Remedy::Reconnect => full_jitter(self.failures),
             Remedy::Retry(after) => after.unwrap_or_else(|| full_jitter(self.failures)),
@@ -125,8 +141,8 @@ impl Delivery {
         self.status.failed(&failure.message);
         // Losing the wait loses nothing.
         tokio::select! {
-            () = sleep(wait) => {}
-            () = self.stop.cancelled() => self.window.clear(),
+            () = sleep(wait) => ControlFlow::Continue(()),
+            () = self.stop.cancelled() => ControlFlow::Break(()),
         }
     }
 

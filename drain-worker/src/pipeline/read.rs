@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Status;
 use crate::batch::{Batch, Batcher};
-use crate::lines::Assembler;
+use crate::lines::{Assembler, Checkpoint};
 
 const READ_AGAIN: Duration = Duration::from_secs(1);
 /// A damaged block is read again in case somebody repairs it: going past it would lose records.
@@ -25,6 +25,7 @@ pub(super) struct Reader {
     pub(super) from: Position,
     pub(super) assembler: Assembler,
     pub(super) batcher: Batcher,
+    pub(super) reached: Option<Checkpoint>,
     pub(super) status: Arc<Status>,
 }
 
@@ -124,7 +125,11 @@ impl Reader {
     }
 
     fn reached(&mut self) {
-        if let Some(checkpoint) = self.assembler.checkpoint() {
+        let checkpoint = self.assembler.checkpoint();
+        if checkpoint != self.reached
+            && let Some(checkpoint) = checkpoint
+        {
+            self.reached = Some(checkpoint.clone());
             self.batcher.reached(checkpoint);
         }
     }

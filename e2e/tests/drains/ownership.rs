@@ -1,0 +1,135 @@
+//! Workers that die, share, and test drains.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use e2e::https_receiver::HttpsReceiver;
+use e2e::tls_sink::TlsSink;
+use e2e::wait;
+use rustix::process::Signal;
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use crate::content::received;
+use crate::{DEADLINE, Delivered, World, kill};
+
+#[tokio::test]
+async fn a_worker_that_is_killed_in_mid_stream_costs_no_line() -> Result<()> {
+    let world = World::new().await?;
+    let sink = TlsSink::start().await?;
+    let receiver = HttpsReceiver::start().await?;
+    let syslog = world.syslog(sink.address().port(), sink.authority()).await?;
+    let https = world.https(&receiver).await?;
+    let mut session = world.session();
+    for round in 0..5 {
+        let mut worker = world.worker()?;
+        for block in 0..10 {
+            let from = (round * 10 + block) * 100;
+            // A line without an end stays open across the kill.
+            let half = session.output("half a line, ");
+            world.append(&[half, session.numbered(from..from + 100)]).await?;
+            sleep(Duration::from_millis(20)).await;
+        }
+        let before = sink.messages().len();
+        wait::until_true("some lines", DEADLINE, async || {
+            Ok(sink.messages().len() > before || round == 0)
+        })
+        .await?;
+        kill(&mut worker).await?;
+    }
+    let mut worker = world.worker()?;
+    world.append(&[session.ended()]).await?;
+    let syslog_lines = || -> Result<Vec<Delivered>> {
+        sink.messages().iter().map(|message| Delivered::of_syslog(message)).collect()
+    };
+    wait::until_true("all lines", DEADLINE, async || {
+        Ok(session.is_complete_in(&syslog_lines()?)
+            && session.is_complete_in(&received(&receiver)?))
+    })
+    .await?;
+    session.check(&syslog_lines()?)?;
+    session.check(&received(&receiver)?)?;
+    for drain in [syslog, https] {
+        world.state_until(drain, "the count", |state| state.delivered >= 5001).await?;
+    }
+    worker.stop(Signal::TERM, DEADLINE).await?;
+    // An orderly end leaves nothing to repeat.
+    let (before, _worker) = (sink.messages().len(), world.worker()?);
+    world.append(&[session.numbered(0..1)]).await?;
+    wait::until_true("one more", DEADLINE, async || Ok(sink.messages().len() > before)).await?;
+    assert_eq!(sink.messages().len(), before + 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_drains_of_a_dead_worker_move_to_another() -> Result<()> {
+    let world = World::new().await?;
+    let receiver = HttpsReceiver::start().await?;
+    let drain = world.https(&receiver).await?;
+    let mut first = world.worker()?;
+    let mut session = world.session();
+    world.append(&[session.numbered(0..10)]).await?;
+    world.state_until(drain, "the beginning", |state| state.delivered == 10).await?;
+    let _second = world.worker()?;
+    sleep(Duration::from_secs(1)).await;
+    kill(&mut first).await?;
+    let died = Instant::now();
+    world.append(&[session.numbered(10..20)]).await?;
+    world.state_until(drain, "the rest", |state| state.delivered == 20).await?;
+    // The lease of these tests is 3 s, and a worker looks every 2 s.
+    assert!(died.elapsed() < Duration::from_secs(8), "{:?}", died.elapsed());
+    session.check(&received(&receiver)?)?;
+    assert_eq!(received(&receiver)?.len(), 20);
+    Ok(())
+}
+
+async fn test_line(world: &World, drain: Uuid) -> Result<(bool, Value)> {
+    let test = Uuid::now_v7();
+    let user = Uuid::now_v7();
+    world
+        .admin
+        .batch_execute(&format!(
+            "insert into users (id, email, name, password_hash) values ('{user}', '{user}', 'a', '');
+             insert into drain_tests (id, drain_id, requested_by) values ('{test}', '{drain}', '{user}');
+             notify spillway_drain_tests, '{drain}'"
+        ))
+        .await?;
+    wait::until("the answer", Duration::from_secs(9), async || {
+        let query =
+            "select ok, steps::text from drain_tests where id = $1 and finished_at is not null";
+        let Some(row) = world.admin.query_opt(query, &[&test]).await? else { return Ok(None) };
+        Ok(Some((row.get(0), serde_json::from_str(&row.get::<_, String>(1))?)))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_test_line_shows_each_step_even_of_a_paused_drain() -> Result<()> {
+    let world = World::new().await?;
+    let receiver = HttpsReceiver::start().await?;
+    let sink = TlsSink::start().await?;
+    let https = world.https(&receiver).await?;
+    let syslog = world.syslog(sink.address().port(), sink.authority()).await?;
+    world.change(syslog, "paused_at = now()").await?;
+    let refused = world.syslog(1, sink.authority()).await?;
+    let _worker = world.worker()?;
+
+    let steps = |answer: &Value| -> Vec<String> {
+        let steps = answer.as_array().into_iter().flatten();
+        steps.map(|step| format!("{}:{}", step["step"].as_str().unwrap(), step["ok"])).collect()
+    };
+    for drain in [https, syslog] {
+        let (ok, answer) = test_line(&world, drain.uuid()).await?;
+        let all = ["resolve:true", "connect:true", "tls:true", "send:true", "answer:true"];
+        assert_eq!((ok, steps(&answer)), (true, all.map(String::from).to_vec()), "{answer}");
+    }
+    let (ok, answer) = test_line(&world, refused.uuid()).await?;
+    assert_eq!((ok, steps(&answer)), (false, vec!["resolve:true".into(), "connect:false".into()]));
+    assert!(answer[1]["detail"].as_str().unwrap().contains("refused"), "{answer}");
+    let line = &received(&receiver)?[0];
+    assert_eq!(line.field("event"), "test");
+    assert!(line.text().contains("test of the log drain"));
+    assert_eq!(sink.messages().len(), 1);
+    Ok(())
+}
