@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::{StringValueParser, TypedValueParser as _};
 use model::Secret;
 
 /// What has a default.
@@ -95,13 +96,13 @@ pub struct Settings {
 /// What must be given: the database and the keys.
 #[derive(Debug, Clone, Args)]
 pub struct Connections {
-    /// The database, as the role `spillway_api`: postgres://spillway_api:PASSWORD@HOST/DATABASE.
+    /// The database, as the role `spillway_api`: `postgres://spillway_api:PASSWORD@HOST/DATABASE`.
     #[arg(
         long,
         env = "SPILLWAY_API_DATABASE_URL",
         value_name = "URL",
         hide_env_values = true,
-        value_parser = secret
+        value_parser = StringValueParser::new().map(Secret::new)
     )]
     pub api_database_url: Secret<String>,
     /// The key that signs access tokens: base64 of 32 bytes.
@@ -130,8 +131,4 @@ pub struct Config {
     /// What must be given.
     #[command(flatten)]
     pub connections: Connections,
-}
-
-fn secret(text: &str) -> Result<Secret<String>, std::convert::Infallible> {
-    Ok(Secret::new(text.to_owned()))
 }

@@ -32,6 +32,7 @@ pub(crate) struct NewApp {
 /// What to change; what is left out stays.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[allow(clippy::option_option, reason = "absent, null and a value are three things")]
 pub(crate) struct AppPatch {
     /// Unique among the environment's apps.
     #[schema(value_type = Option<String>, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
@@ -55,6 +56,7 @@ pub(crate) struct ConfigurationPatch {
 }
 
 /// Tells null, which takes a value away, from a field that is left out.
+#[allow(clippy::option_option, reason = "absent, null and a value are three things")]
 pub(crate) fn null_is_a_value<'de, T, D>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
 where
     T: Deserialize<'de>,

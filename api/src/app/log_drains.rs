@@ -75,6 +75,7 @@ pub(crate) struct LogDrainToCreate {
 /// What to change; what is left out stays.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[allow(clippy::option_option, reason = "absent, null and a value are three things")]
 pub(crate) struct LogDrainPatch {
     /// Unique among the environment's log drains.
     #[schema(value_type = Option<String>, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]

@@ -18,6 +18,7 @@ use crate::http::{Shared, answer};
 
 /// A log drain, how far it has got and how it is.
 #[derive(Serialize, ToSchema)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 struct LogDrain {
     #[schema(value_type = Uuid)]
     id: Id<DrainKind>,

@@ -5,12 +5,13 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use model::Handle;
+use model::{App, Handle, Id, User};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::app::PageRequest;
+use crate::app::sessions::SessionState;
 use crate::http::problem::Problem;
 
 const DEFAULT_LIMIT: u16 = 50;
@@ -52,23 +53,42 @@ pub(crate) struct HandleQuery {
     pub(crate) handle: Option<Handle>,
 }
 
-impl PageQuery {
-    /// Which page is meant.
-    pub(crate) fn parse(&self) -> Result<PageRequest, Problem> {
-        parse(self.limit, self.cursor.as_deref())
-    }
+/// Which page of a list of sessions, and of which of them.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct SessionQuery {
+    /// How many at most: 1 to 200; 50, if left out.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<u16>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// Only those in this state.
+    pub(crate) state: Option<SessionState>,
+    /// Only those of this user.
+    #[param(value_type = Option<Uuid>)]
+    pub(crate) user: Option<Id<User>>,
+    /// Only those of this app.
+    #[param(value_type = Option<Uuid>)]
+    pub(crate) app: Option<Id<App>>,
 }
 
-impl HandleQuery {
-    /// Which page is meant.
-    pub(crate) fn parse(&self) -> Result<PageRequest, Problem> {
-        parse(self.limit, self.cursor.as_deref())
-    }
+macro_rules! pages {
+    ($($query:ty),+) => {
+        $(impl $query {
+            /// Which page is meant.
+            pub(crate) fn parse(&self) -> Result<PageRequest, Problem> {
+                parse(self.limit, self.cursor.as_deref())
+            }
+        })+
+    };
 }
+
+pages!(PageQuery, HandleQuery, SessionQuery);
 
 /// Reads where a page begins and how long it may be; one more is asked for, to see whether more
 /// follows.
-pub(crate) fn parse(limit: Option<u16>, cursor: Option<&str>) -> Result<PageRequest, Problem> {
+fn parse(limit: Option<u16>, cursor: Option<&str>) -> Result<PageRequest, Problem> {
     let limit = limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=HIGHEST_LIMIT).contains(&limit) {
         return Err(Problem::bad_request(format!("`limit` must be 1 to {HIGHEST_LIMIT}.")));

@@ -125,6 +125,7 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
 }
 
 /// The revision that the caller expects, from If-Match; None if any will do.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ExpectedRevision(pub(crate) Option<i64>);
 
 impl FromRequest for ExpectedRevision {
@@ -134,7 +135,7 @@ impl FromRequest for ExpectedRevision {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let value = request.headers().get(IF_MATCH);
         std::future::ready(value.map_or(Ok(Self(None)), |value| {
-            value.to_str().ok().and_then(expected_revision).map(Self).ok_or_else(|| {
+            value.to_str().ok().and_then(expected_revision).ok_or_else(|| {
                 Problem::bad_request("Send in If-Match one ETag as you got it, with its quotes.")
             })
         }))
@@ -142,14 +143,14 @@ impl FromRequest for ExpectedRevision {
 }
 
 // An answer has one ETag, so a list of several is no use and is refused.
-fn expected_revision(value: &str) -> Option<Option<i64>> {
+fn expected_revision(value: &str) -> Option<ExpectedRevision> {
     if value == "*" {
-        return Some(None);
+        return Some(ExpectedRevision(None));
     }
     let tag = value.strip_prefix('"')?.strip_suffix('"')?;
     // A tag that no answer ever had matches nothing (RFC 9110, section 13.1.1).
     let is_tag = tag.bytes().all(|byte| byte > b' ' && byte != b'"');
-    is_tag.then(|| Some(tag.parse().unwrap_or(-1)))
+    is_tag.then(|| ExpectedRevision(Some(tag.parse().unwrap_or(-1))))
 }
 
 /// Where the request came from.
@@ -182,9 +183,10 @@ mod tests {
 
     #[test]
     fn if_match_takes_an_etag_or_a_star() {
-        assert_eq!(expected_revision("\"7\""), Some(Some(7)));
-        assert_eq!(expected_revision("*"), Some(None));
-        assert_eq!(expected_revision("\"x\""), Some(Some(-1)));
+        let expected = |value| expected_revision(value).map(|expected| expected.0);
+        assert_eq!(expected("\"7\""), Some(Some(7)));
+        assert_eq!(expected("*"), Some(None));
+        assert_eq!(expected("\"x\""), Some(Some(-1)));
         for bad in ["7", "", "W/\"7\"", "\"7\", \"8\"", "\"7"] {
             assert_eq!(expected_revision(bad), None, "{bad}");
         }

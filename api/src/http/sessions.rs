@@ -2,14 +2,14 @@
 
 use actix_web::{HttpResponse, web};
 use model::{App, Environment, EphemeralSession as SessionKind, Handle, Id, Organization, User};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use store::sessions::EphemeralSession as Stored;
 use time::OffsetDateTime;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use crate::app::sessions::{self, NewSession, SessionState, Wanted};
 use crate::http::openapi::Failure;
-use crate::http::page::{self, Page};
+use crate::http::page::{self, Page, SessionQuery};
 use crate::http::problem::Problem;
 use crate::http::request::{Body, Query, SignedIn};
 use crate::http::{Shared, answer};
@@ -79,26 +79,6 @@ struct GrantedSession {
     user_name: Id<SessionKind>,
 }
 
-/// Which sessions.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct SessionQuery {
-    /// How many at most: 1 to 200; 50, if left out.
-    #[param(minimum = 1, maximum = 200)]
-    limit: Option<u16>,
-    /// The `next_cursor` of the page before.
-    cursor: Option<String>,
-    /// Only those in this state.
-    state: Option<SessionState>,
-    /// Only those of this user.
-    #[param(value_type = Option<Uuid>)]
-    user: Option<Id<User>>,
-    /// Only those of this app.
-    #[param(value_type = Option<Uuid>)]
-    app: Option<Id<App>>,
-}
-
 impl From<Stored> for EphemeralSession {
     fn from(stored: Stored) -> Self {
         Self {
@@ -129,7 +109,6 @@ impl From<Stored> for EphemeralSession {
     }
 }
 
-#[allow(unused_qualifications, reason = "in what utoipa makes of parameters of this module")]
 /// Lists an environment's ephemeral sessions, newest first: engineers see their own, owners, admins
 /// and auditors all.
 #[utoipa::path(
@@ -145,7 +124,7 @@ pub(crate) async fn list(
     query: Query<SessionQuery>,
 ) -> Result<HttpResponse, Problem> {
     let query = query.0;
-    let page = page::parse(query.limit, query.cursor.as_deref())?;
+    let page = query.parse()?;
     let permit = app.permit(&caller.0, *environment).await?;
     let wanted = Wanted { state: query.state, user: query.user, app: query.app };
     let found = sessions::list(&app, permit, wanted, page).await?;

@@ -14,6 +14,7 @@ use crate::{Store, StoreError};
 
 /// A log drain, how far it has got and how it is.
 #[derive(Debug, Clone, FromRow)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct LogDrain {
     /// Its id.
     #[sqlx(try_from = "Uuid")]

@@ -1,6 +1,12 @@
 //! The API on a real database. Every answer that any of these tests gets is checked against
 //! openapi.yaml.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "the lints spare test functions, and these serve them"
+)]
+
 mod contract;
 mod database_roles;
 mod lists;
