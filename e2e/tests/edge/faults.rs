@@ -158,7 +158,8 @@ async fn output_pauses_while_postgresql_is_down_and_then_goes_on() -> Result<()>
     fixture.database.cluster().context("no cluster")?.start_again().await?;
     tokio::time::timeout(DEADLINE, stdout.read_to_end(&mut shown)).await??;
     assert!(child.wait().await?.success());
-    let expected: String = (1..=200).map(|number| format!("line {number}\n")).collect();
+    let lines: Vec<String> = (1..=200).map(|number| format!("line {number}\n")).collect();
+    let expected = lines.concat();
     assert_eq!(String::from_utf8(shown)?, expected);
     fixture.client = fixture.database.connect().await?;
     assert_eq!(fixture.closed(session).await?.0, "ended");

@@ -78,7 +78,9 @@ impl Fixture {
         let app = app(&client, environment, "web", &image).await?;
         let mut settings: Vec<String> =
             settings.iter().map(|&setting| setting.to_owned()).collect();
-        settings.extend(["--ssh-session-network".to_owned(), "none".to_owned()]);
+        if !settings.iter().any(|setting| setting == "--ssh-session-network") {
+            settings.extend(["--ssh-session-network".to_owned(), "none".to_owned()]);
+        }
         let (edge, port) = start_edge(path, &database.edge_url()?, &settings).await?;
         let ssh = OpenSsh::new(
             port,
@@ -118,13 +120,13 @@ impl Fixture {
     }
 
     /// Where the edge listens.
-    pub(crate) async fn port(&self) -> Result<u16> {
-        port(&self.edge).await
+    pub(crate) fn port(&self) -> Result<u16> {
+        port(&self.edge)
     }
 
     /// OpenSSH's client with another key.
-    pub(crate) async fn ssh_with(&self, key: &Path) -> Result<OpenSsh> {
-        self.ssh_as(key, self.port().await?)
+    pub(crate) fn ssh_with(&self, key: &Path) -> Result<OpenSsh> {
+        self.ssh_as(key, self.port()?)
     }
 
     /// A new key in the fixture's folder.
@@ -235,15 +237,15 @@ async fn start_edge(folder: &Path, database: &str, settings: &[String]) -> Resul
         Ok(edge.log().contains("\"listening\""))
     })
     .await?;
-    let port = port(&edge).await?;
+    let port = port(&edge)?;
     Ok((edge, port))
 }
 
-async fn port(edge: &Process) -> Result<u16> {
+fn port(edge: &Process) -> Result<u16> {
     let log = edge.log();
     let line = log.lines().find(|line| line.contains("\"listening\"")).context("no address")?;
     let line: serde_json::Value = serde_json::from_str(line)?;
-    let address = line["address"].as_str().context("no address")?;
+    let address = line.get("address").and_then(|address| address.as_str()).context("no address")?;
     Ok(address.rsplit(':').next().context("no port")?.parse()?)
 }
 

@@ -94,9 +94,11 @@ async fn terminal_has_size_echo_and_interrupt() -> Result<()> {
         Ok(terminal.text().contains("50 132"))
     })
     .await?;
-    terminal.type_in("sleep 100\n")?;
-    terminal.wait_for("sleep 100", 1, DEADLINE).await?;
+    // It says so itself, so that it is in the foreground when it is interrupted.
+    terminal.type_in("sh -c 'echo slee''ping; exec sleep 100'\n")?;
+    terminal.wait_for("sleeping", 1, DEADLINE).await?;
     terminal.type_in("\x03")?;
+    terminal.wait_for("^C", 1, DEADLINE).await?;
     terminal.type_in("echo interrupted $((6 * 7)); exit 5\n")?;
     terminal.wait_for("interrupted 42", 1, DEADLINE).await?;
     assert_eq!(terminal.ended(DEADLINE).await?.code(), Some(5));
@@ -162,5 +164,33 @@ async fn container_has_few_rights_and_the_environments_limits() -> Result<()> {
     assert!(fixture.run(&[], forks).await?.text().contains("fork"));
     let hungry = fixture.run(&[], "tail -c 200000000 /dev/zero | wc -c").await?;
     assert_ne!(hungry.text(), "200000000\n");
+    Ok(())
+}
+
+#[tokio::test]
+async fn containers_on_the_sessions_network_do_not_reach_one_another() -> Result<()> {
+    let network = format!("spillway-test-{}", uuid::Uuid::new_v4().simple());
+    let mut fixture = Fixture::start_with(&["--ssh-session-network", &network]).await?;
+    let address = "ip -4 -o addr show eth0 | sed 's/.*inet \\([0-9.]*\\).*/\\1/'";
+    let first = fixture.ssh.ssh(WEB, &[]);
+    let mut terminal = Terminal::start(first, 80, 24)?;
+    terminal.wait_for("/ # ", 1, DEADLINE).await?;
+    terminal.type_in(&format!("echo address=$({address})=; nc -l -p 9999\n"))?;
+    let first = e2e::wait::until("its address", DEADLINE, async || {
+        let text = terminal.text();
+        let address = text.split("address=").nth(2).and_then(|rest| rest.split_once('='));
+        Ok(address.map(|(address, _)| address.to_owned()))
+    })
+    .await?;
+    let probe = format!("{address}; nc -w 2 {first} 9999 </dev/null && echo reached");
+    let second = fixture.run(&[], &probe).await?;
+    assert!(!second.text().contains("reached"), "{}", second.text());
+    assert_ne!(second.text().trim(), first);
+    terminal.type_in("\x03exit\n")?;
+    terminal.ended(DEADLINE).await?;
+    fixture.edge.stop(rustix::process::Signal::TERM, DEADLINE).await?;
+    let inspect = e2e::docker::docker(&["network", "inspect", &network]);
+    let inspect = process::finish(inspect, DEADLINE).await?;
+    assert!(!inspect.status.success(), "the network is left: {}", inspect.text());
     Ok(())
 }

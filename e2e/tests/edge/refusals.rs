@@ -104,7 +104,7 @@ async fn two_engineers_do_not_see_each_other() -> Result<()> {
     let key = fixture.new_key("bob").await?;
     let bob = user(&fixture.client, "bob@acme.test", "Bob", key).await?;
     member(&fixture.client, fixture.organization, bob.id, "engineer").await?;
-    let bobs = fixture.ssh_with(&bob.key.private).await?;
+    let bobs = fixture.ssh_with(&bob.key.private)?;
     let mut his = bobs.ssh(WEB, &[]);
     his.arg("echo bob > /tmp/secret; sleep 3; ps -o comm | grep -c sleep; cat /tmp/secret");
     let hers = async {

@@ -45,7 +45,7 @@ async fn certified(fixture: &Fixture, options: &[&str]) -> Result<(Uuid, std::pa
 
 async fn as_session(fixture: &Fixture, session: Uuid, key: &Path) -> Result<process::Finished> {
     let certificate = format!("CertificateFile={}-cert.pub", key.display());
-    let ssh = fixture.ssh_with(key).await?;
+    let ssh = fixture.ssh_with(key)?;
     let mut ssh = ssh.ssh(&session.to_string(), &["-o", &certificate]);
     ssh.arg("echo in");
     process::finish(ssh, DEADLINE).await
@@ -95,7 +95,7 @@ async fn wrong_certificates_and_keys_are_told_nothing() -> Result<()> {
     let (_, others_key) = certified(&fixture, &[]).await?;
     told.push(as_session(&fixture, session, &others_key).await?);
     let unknown = fixture.new_key("unknown").await?;
-    let mut ssh = fixture.ssh_with(&unknown.private).await?.ssh(WEB, &[]);
+    let mut ssh = fixture.ssh_with(&unknown.private)?.ssh(WEB, &[]);
     ssh.arg("true");
     told.push(process::finish(ssh, DEADLINE).await?);
     for finished in told {
@@ -128,7 +128,7 @@ async fn address_that_keeps_failing_is_locked_out_and_disabled_users_stay_out() 
 async fn client_that_does_not_sign_in_is_disconnected() -> Result<()> {
     use tokio::io::AsyncReadExt as _;
     let fixture = Fixture::start_with(&["--ssh-sign-in-seconds", "1"]).await?;
-    let port: u16 = fixture.port().await?;
+    let port: u16 = fixture.port()?;
     let socket = tokio::net::TcpSocket::new_v4()?;
     let mut silent = socket.connect(([127, 0, 0, 1], port).into()).await?;
     let mut said = Vec::new();

@@ -221,7 +221,7 @@ async fn abandoned_gate_reveals_nothing_and_takes_nothing() {
     let (memory, gate) = gate(vec![Outcome::LostUnknown; 1000]);
     let mut recorder = Recorder::new(gate.clone(), origin(Id::generate()));
     let before = recorder.record([Event::Shell]).remove(0);
-    let waiting = tokio::spawn(before);
+    let waiting = gate.tasks.spawn(before);
     tokio::time::sleep(Duration::from_millis(10)).await;
     gate.abandon();
     assert_eq!(waiting.await.expect("no panic"), Err(NotDurable));

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::errors::Error;
-use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, NetworkCreateRequest};
+use bollard::models::{
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, Network, NetworkCreateRequest,
+};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, InspectNetworkOptions, ListContainersOptionsBuilder,
+    CreateContainerOptionsBuilder, ListContainersOptionsBuilder, ListNetworksOptionsBuilder,
     RemoveContainerOptionsBuilder, StartContainerOptions,
 };
 use guest_protocol::{GUEST_PATH, SOCKET_PATH, TOKEN_VARIABLE};
@@ -61,14 +63,14 @@ impl Docker {
             .await
     }
 
-    /// Makes the sessions' network if it is missing. Containers in it cannot reach one another.
-    async fn ensure_network(&self, client: &bollard::Docker) -> Result<(), RuntimeError> {
-        let inspected = within(
-            QUESTION_DEADLINE,
-            found(client.inspect_network(&self.network, None::<InspectNetworkOptions>)),
-        );
-        if self.network == "none" || inspected.await?.is_some() {
-            return Ok(());
+    /// The id of the sessions' network, which is made if it is missing. Containers in it cannot
+    /// reach one another.
+    async fn network(&self, client: &bollard::Docker) -> Result<String, RuntimeError> {
+        if self.network == "none" {
+            return Ok(self.network.clone());
+        }
+        if let Some(id) = self.oldest_network(client).await? {
+            return Ok(id);
         }
         let request = NetworkCreateRequest {
             name: self.network.clone(),
@@ -80,7 +82,40 @@ impl Docker {
             labels: Some(HashMap::from([(NETWORK_LABEL.to_owned(), "sessions".to_owned())])),
             ..NetworkCreateRequest::default()
         };
-        within(QUESTION_DEADLINE, client.create_network(request)).await.map(drop)
+        let made = within(QUESTION_DEADLINE, client.create_network(request)).await?;
+        Ok(self.oldest_network(client).await?.unwrap_or(made.id))
+    }
+
+    /// Names of networks are not unique, and two edges may make theirs at once. All use the oldest.
+    async fn oldest_network(
+        &self,
+        client: &bollard::Docker,
+    ) -> Result<Option<String>, RuntimeError> {
+        let networks = self.networks(client).await?.into_iter();
+        let oldest = networks.min_by_key(|network| (network.created.clone(), network.id.clone()));
+        Ok(oldest.and_then(|network| network.id))
+    }
+
+    async fn networks(&self, client: &bollard::Docker) -> Result<Vec<Network>, RuntimeError> {
+        let filters = HashMap::from([("name", vec![self.network.as_str()])]);
+        let options = ListNetworksOptionsBuilder::default().filters(&filters).build();
+        let mut networks = within(QUESTION_DEADLINE, client.list_networks(Some(options))).await?;
+        // The filter takes a part of a name.
+        networks.retain(|network| network.name.as_deref() == Some(&self.network));
+        Ok(networks)
+    }
+
+    async fn create_and_start(
+        &self,
+        client: &bollard::Docker,
+        container: &Container,
+    ) -> Result<(), RuntimeError> {
+        let network = self.network(client).await?;
+        let name = container_name(container.session);
+        let options = CreateContainerOptionsBuilder::default().name(&name).build();
+        let body = body(container, &network);
+        within(START_DEADLINE, client.create_container(Some(options), body)).await?;
+        within(START_DEADLINE, client.start_container(&name, None::<StartContainerOptions>)).await
     }
 }
 
@@ -97,12 +132,14 @@ impl ContainerRuntime for Docker {
 
     async fn start(&self, container: &Container) -> Result<(), RuntimeError> {
         let client = self.client().await?;
-        self.ensure_network(client).await?;
-        let name = container_name(container.session);
-        let options = CreateContainerOptionsBuilder::default().name(&name).build();
-        let body = body(container, &self.network);
-        within(START_DEADLINE, client.create_container(Some(options), body)).await?;
-        within(START_DEADLINE, client.start_container(&name, None::<StartContainerOptions>)).await
+        match self.create_and_start(client, container).await {
+            // Another edge that stops removes the network while nothing is in it.
+            Err(RuntimeError::Refused(why)) if why.contains("network") => {
+                self.remove(container.session).await?;
+                self.create_and_start(client, container).await
+            }
+            outcome => outcome,
+        }
     }
 
     async fn remove(&self, session: Id<EphemeralSession>) -> Result<(), RuntimeError> {
@@ -135,13 +172,12 @@ impl ContainerRuntime for Docker {
 
     async fn tidy(&self) {
         let Ok(client) = self.client().await else { return };
-        let inspected = client.inspect_network(&self.network, None::<InspectNetworkOptions>);
-        let ours = within(QUESTION_DEADLINE, inspected).await.is_ok_and(|network| {
-            network.labels.is_some_and(|labels| labels.contains_key(NETWORK_LABEL))
-        });
-        if ours {
-            // The engine refuses while another edge's session is in it, which is as it should be.
-            drop(within(QUESTION_DEADLINE, client.remove_network(&self.network)).await);
+        for network in self.networks(client).await.unwrap_or_default() {
+            let ours = network.labels.is_some_and(|labels| labels.contains_key(NETWORK_LABEL));
+            if let (true, Some(id)) = (ours, network.id) {
+                // Refused while another edge's session is in it, which is as it should be.
+                drop(within(QUESTION_DEADLINE, client.remove_network(&id)).await);
+            }
         }
     }
 }
