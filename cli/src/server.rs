@@ -39,7 +39,7 @@ pub(crate) fn run(command: Command, global: &Global) -> Result<()> {
     let printer = global.printer();
     runtime.block_on(async {
         match command {
-            Command::Up(command) => command.run(printer).await,
+            Command::Up(command) => Box::pin(command.run(printer)).await,
             Command::Migrate(command) => command.run(printer).await,
             Command::Keys(command) => command.run(printer),
             Command::Admin(command) => command.run(printer).await,

@@ -20,7 +20,7 @@ use crate::surroundings;
 #[derive(Debug, Clone, Args)]
 pub(crate) struct FolderChoice {
     /// The folder for the database cluster and the keys. Default: /var/lib/spillway for root, else
-    /// $XDG_STATE_HOME/spillway (~/.local/state/spillway).
+    /// `$XDG_STATE_HOME/spillway` (`~/.local/state/spillway`).
     #[arg(long, env = "SPILLWAY_DATA_DIR", value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
 }

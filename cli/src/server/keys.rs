@@ -34,9 +34,10 @@ const CLOCK_TOLERANCE_SECONDS: u64 = 3600;
 pub(crate) enum Command {
     /// Make the keys of a deployment with separate services; what exists is kept.
     ///
-    /// The api needs jwt.key, user_ca, host_ca.pub, edge_sealing.key and worker_sealing.key; an edge
-    /// edge_host_key, edge_host_key-cert.pub, user_ca.pub and edge_opening.key; a worker
-    /// worker_opening.key. host_ca stays with you: it signs the host keys of further edges.
+    /// The api needs `jwt.key`, `user_ca`, `host_ca.pub`, `edge_sealing.key` and
+    /// `worker_sealing.key`; an edge `edge_host_key`, `edge_host_key-cert.pub`, `user_ca.pub` and
+    /// `edge_opening.key`; a worker `worker_opening.key`. `host_ca` stays with you: it signs the host
+    /// keys of further edges. Each service needs its role's password, too.
     Create {
         /// The folder for them.
         #[arg(long, value_name = "DIR")]
@@ -176,7 +177,13 @@ fn random_bytes() -> Zeroizing<[u8; 32]> {
 
 /// 256 random bits, in letters that need no quoting anywhere.
 pub(crate) fn random_password() -> Secret<String> {
-    Secret::new(random_bytes().iter().map(|byte| format!("{byte:02x}")).collect())
+    let mut text = String::with_capacity(64);
+    for byte in *random_bytes() {
+        for digit in [byte >> 4, byte & 15] {
+            text.extend(char::from_digit(digit.into(), 16));
+        }
+    }
+    Secret::new(text)
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use crate::server::keys::Keys;
 
 /// Bring a database's schema up to date, and give the services' roles their passwords.
 ///
-/// The roles are spillway_api, spillway_edge and spillway_worker; their passwords are in the keys
-/// folder, in ROLE.password.
+/// The roles are `spillway_api`, `spillway_edge` and `spillway_worker`; their passwords are in the
+/// keys folder, in `ROLE.password`.
 #[derive(Debug, Args)]
 pub(crate) struct Migrate {
     /// The database, as its owner, who may create roles.

@@ -44,7 +44,7 @@ pub(crate) struct Up {
     #[arg(long, env = "SPILLWAY_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Use this database, as its owner, who may create roles, instead of a cluster in the data
-    /// folder: postgres://USER:PASSWORD@HOST/DATABASE.
+    /// folder: `postgres://USER:PASSWORD@HOST/DATABASE`.
     #[arg(long, env = "SPILLWAY_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<String>,
     #[command(flatten, next_help_heading = "API")]
@@ -98,9 +98,12 @@ impl Up {
         let ended = match &self.database_url {
             Some(url) => {
                 let url = url.clone();
-                self.serve(&folder, &keys, &url, &shutdown, printer).await
+                Box::pin(self.serve(&folder, &keys, &url, &shutdown, printer)).await
             }
-            None => self.serve_with_cluster(&folder, &account, &keys, &shutdown, printer).await,
+            None => {
+                Box::pin(self.serve_with_cluster(&folder, &account, &keys, &shutdown, printer))
+                    .await
+            }
         };
         drop(lock);
         ended
@@ -118,7 +121,7 @@ impl Up {
         let mut cluster = Cluster::start(folder, account, keys).await?;
         let url = owner_url(folder, &keys.password("database_owner")?);
         let served = tokio::select! {
-            served = self.serve(folder, keys, &url, shutdown, printer) => served,
+            served = Box::pin(self.serve(folder, keys, &url, shutdown, printer)) => served,
             // Never wins.
             never = cluster.keep_running() => match never {},
         };
@@ -151,9 +154,10 @@ impl Up {
         let ready = Ready {
             api: format!("{scheme}://{}", api.address()),
             edge: edge.address().to_string(),
-            database: match own_database {
-                true => format!("--data-dir {}", folder.path().display()),
-                false => "--database-url URL".to_owned(),
+            database: if own_database {
+                format!("--data-dir {}", folder.path().display())
+            } else {
+                "--database-url URL".to_owned()
             },
             is_new: Bootstrap::connect(database_url).await?.organizations().await? == 0,
         };

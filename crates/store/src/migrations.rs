@@ -174,7 +174,8 @@ fn options(database_url: &str) -> Result<PgConnectOptions, MigrationError> {
     let options: PgConnectOptions = database_url
         .parse()
         .map_err(|error: sqlx::Error| MigrationError::Url(error.to_string()))?;
-    Ok(options.disable_statement_logging())
+    // The server's notices tell what is there already, which is as it should be.
+    Ok(options.options([("client_min_messages", "warning")]).disable_statement_logging())
 }
 
 pub(crate) async fn connect(database_url: &str) -> Result<PgConnection, MigrationError> {

@@ -12,7 +12,7 @@ use model::Secret;
 use super::{Account, Programs, version_file};
 use crate::server::folder::Folder;
 
-const DEADLINE: Duration = Duration::from_secs(300);
+const DEADLINE: Duration = Duration::from_mins(5);
 
 /// Makes the folder's cluster, unless it is there.
 pub(crate) async fn unless_done(

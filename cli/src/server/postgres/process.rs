@@ -21,7 +21,7 @@ use super::{Account, Programs};
 use crate::server::folder::Folder;
 
 /// A fast shutdown writes what is in memory to disk.
-const STOP_DEADLINE: Duration = Duration::from_secs(60);
+const STOP_DEADLINE: Duration = Duration::from_mins(1);
 /// Stop now: connections are cut, what is committed is kept.
 const FAST_SHUTDOWN: Signal = Signal::INT;
 /// Stop without writing: the next start recovers.

@@ -48,7 +48,7 @@ impl Programs {
     }
 }
 
-/// What pg_config says, Debian's folders with the newest first, and the search path.
+/// What `pg_config` says, Debian's folders with the newest first, and the search path.
 fn candidates() -> Vec<PathBuf> {
     let mut folders = Vec::new();
     if let Ok(output) = Command::new("pg_config").arg("--bindir").output() {
