@@ -1,6 +1,6 @@
 //! What all connections and sessions of one edge share.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use russh::keys::ssh_key::Fingerprint;
 use service::Shutdown;
 use store::Store;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::gate::Gate;
 use crate::lockout::Lockout;
@@ -48,27 +49,48 @@ impl Edge {
 
 /// The sessions that this process has; what else bears this edge's name is left over.
 #[derive(Debug, Default)]
-pub(crate) struct Live(Mutex<HashSet<Id<EphemeralSession>>>);
+pub(crate) struct Live(Mutex<HashMap<Id<EphemeralSession>, CancellationToken>>);
 
 /// A session's place among the live ones, until dropped.
 pub(crate) struct Entered {
     live: Arc<Live>,
     session: Id<EphemeralSession>,
+    lost: CancellationToken,
+}
+
+impl Entered {
+    /// Cancelled when another edge has taken the session over, because this one seemed dead.
+    pub(crate) const fn lost(&self) -> &CancellationToken {
+        &self.lost
+    }
 }
 
 impl Live {
     /// Enters a session; `None` if it is live already.
     pub(crate) fn enter(self: &Arc<Self>, session: Id<EphemeralSession>) -> Option<Entered> {
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.insert(session).then(|| Entered { live: self.clone(), session })
+        if sessions.contains_key(&session) {
+            return None;
+        }
+        let lost = CancellationToken::new();
+        sessions.insert(session, lost.clone());
+        Some(Entered { live: self.clone(), session, lost })
     }
 
     pub(crate) fn contains(&self, session: Id<EphemeralSession>) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&session)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&session)
+    }
+
+    /// Tells a session that another edge has it.
+    pub(crate) fn lose(&self, session: Id<EphemeralSession>) {
+        let sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lost) = sessions.get(&session) {
+            lost.cancel();
+        }
     }
 
     pub(crate) fn all(&self) -> Vec<Id<EphemeralSession>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }
 }
 

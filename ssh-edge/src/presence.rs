@@ -21,7 +21,7 @@ use crate::recorder::Recorder;
 const HEARTBEAT: Duration = Duration::from_secs(5);
 const REAP_EVERY: Duration = Duration::from_secs(30);
 /// Every living edge has had the time for a heartbeat.
-const CONFIDENT_AFTER: Duration = Duration::from_secs(DEAD_AFTER.as_secs() + 10);
+const CONFIDENT_AFTER: Duration = Duration::from_secs(DEAD_AFTER.as_secs() + 5);
 /// The row bears the database's time, the records the dead edge's.
 const CLOCKS_DIFFER: Duration = Duration::from_hours(1);
 const DIED: &str = "the SSH edge died";
@@ -32,8 +32,7 @@ pub(crate) type Answering = Option<Instant>;
 /// Says every few seconds that this edge lives.
 pub(crate) async fn heartbeat(edge: Arc<Edge>, answering: watch::Sender<Answering>) {
     loop {
-        let beat = timeout(HEARTBEAT, edge.store.beat_edge(edge.id())).await;
-        let well = matches!(beat, Ok(Ok(())));
+        let well = matches!(timeout(HEARTBEAT, beat(&edge)).await, Ok(Ok(())));
         answering.send_if_modified(|since| {
             let changed = since.is_some() != well;
             if changed {
@@ -47,6 +46,18 @@ pub(crate) async fn heartbeat(edge: Arc<Edge>, answering: watch::Sender<Answerin
             () = sleep(HEARTBEAT) => {}
         }
     }
+}
+
+/// Tells that this edge lives, and asks whether others took it for dead before that.
+async fn beat(edge: &Edge) -> Result<(), StoreError> {
+    edge.store.beat_edge(edge.id()).await?;
+    let live = edge.live.all();
+    if !live.is_empty() {
+        for session in edge.store.lost_sessions(edge.id(), &live).await? {
+            edge.live.lose(session);
+        }
+    }
+    Ok(())
 }
 
 /// Removes and closes what dead edges have left, now and every half minute.

@@ -41,7 +41,7 @@ pub(crate) async fn serve(edge: Arc<Edge>, visit: Arc<Visit>, start: Start, clie
     };
     if let Some(opened) = opening::open(&edge, &visit, session, start, &client).await {
         tracing::info!(%session, "session opened");
-        running::run(&edge, opened, client).await;
+        running::run(&edge, opened, client, live.lost()).await;
         tracing::info!(%session, "session over");
     }
     drop(live);

@@ -206,6 +206,23 @@ impl Store {
         rows.iter().map(orphan).collect()
     }
 
+    /// Those of `sessions` that another edge has taken over or closed.
+    pub async fn lost_sessions(
+        &self,
+        edge: Id<Edge>,
+        sessions: &[Id<EphemeralSession>],
+    ) -> Result<Vec<Id<EphemeralSession>>, StoreError> {
+        let sessions: Vec<Uuid> = sessions.iter().map(|id| id.uuid()).collect();
+        let lost = sqlx::query_scalar(
+            "select id from ephemeral_sessions where id = any($2) and edge_id <> $1",
+        )
+        .bind(edge.uuid())
+        .bind(sessions)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(lost.into_iter().map(Id::from_uuid).collect())
+    }
+
     /// Gives an orphan to `edge`, for it to close; false if another edge was first.
     pub async fn take_over_session(
         &self,

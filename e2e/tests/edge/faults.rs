@@ -167,3 +167,39 @@ async fn output_pauses_while_postgresql_is_down_and_then_goes_on() -> Result<()>
     assert_eq!(output(&records, OutputStream::Stdout), expected.as_bytes());
     Ok(())
 }
+
+#[tokio::test]
+async fn session_that_another_edge_has_closed_ends_here() -> Result<()> {
+    let fixture = Fixture::start().await?;
+    let (child, mut stdout) = start(&fixture, COUNT)?;
+    read_some(&mut stdout, &mut Vec::new(), 20).await?;
+    let session = fixture.sessions().await?[0];
+    let other = uuid::Uuid::now_v7();
+    let register = "insert into edges (id, name, address) values ($1, 'other', 'elsewhere')";
+    fixture.client.execute(register, &[&other]).await?;
+    let take = "update ephemeral_sessions set edge_id = $1, state = 'aborted' where id = $2";
+    fixture.client.execute(take, &[&other, &session.uuid()]).await?;
+    assert_eq!(child.wait_with_output().await?.status.code(), Some(255));
+    no_container(session).await
+}
+
+#[tokio::test]
+async fn dead_edges_session_is_closed_once_by_another_edge() -> Result<()> {
+    let mut fixture = Fixture::start().await?;
+    let (_child, mut stdout) = start(&fixture, COUNT)?;
+    read_some(&mut stdout, &mut Vec::new(), 20).await?;
+    let session = fixture.sessions().await?[0];
+    fixture.edge.stop(Signal::KILL, DEADLINE).await?;
+    // The next edge has another identity, so it must wait until it may call the first one dead.
+    std::fs::remove_file(fixture.folder.path().join("run/edge-id"))?;
+    fixture.start_again().await?;
+    let closed = wait::until("the session is closed", DEADLINE * 3, async || {
+        let statement = "select state from ephemeral_sessions where id = $1";
+        let state: String = fixture.client.query_one(statement, &[&session.uuid()]).await?.get(0);
+        Ok((state != "active").then_some(state))
+    })
+    .await?;
+    assert_eq!(closed, "aborted");
+    fixture.records(session).await?;
+    Ok(())
+}

@@ -32,6 +32,8 @@ pub(crate) enum Happening {
     Idle(Duration),
     /// The service stops.
     Stopping,
+    /// Another edge has the session.
+    Lost,
 }
 
 /// What is to be done, in this order.
@@ -116,6 +118,7 @@ impl Life {
                 "the session was idle for {} seconds, which is the environment's limit",
                 limit.as_secs()
             )),
+            Happening::Lost => self.end_with_notice("another SSH edge has closed the session"),
             Happening::Stopping => self.end_with_notice("the SSH edge is stopping"),
         }
     }
@@ -276,6 +279,7 @@ mod tests {
             1 => Just(Happening::ClientGone("gone".to_owned())),
             1 => Just(Happening::Idle(Duration::from_secs(1))),
             1 => Just(Happening::Stopping),
+            1 => Just(Happening::Lost),
             1 => Just(Happening::Signal("INT".to_owned())),
             1 => Just(Happening::Resize { columns: 1, rows: 1 }),
         ]

@@ -10,6 +10,7 @@ use store::live_sessions::End;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
 use super::close_row;
@@ -31,6 +32,7 @@ struct Running<'a> {
     edge: &'a Edge,
     opened: Opened,
     client: &'a Client,
+    lost: &'a CancellationToken,
     life: Life,
     window: Window,
     recorded: mpsc::Sender<Recorded>,
@@ -38,7 +40,12 @@ struct Running<'a> {
 }
 
 /// Runs an opened session to its very end: the last record, the row, the container.
-pub(crate) async fn run(edge: &Edge, opened: Opened, client: Arc<Client>) {
+pub(crate) async fn run(
+    edge: &Edge,
+    opened: Opened,
+    client: Arc<Client>,
+    lost: &CancellationToken,
+) {
     let session = opened.admission.session;
     let idle_limit = opened.admission.destination.limits.idle;
     let window = Window::default();
@@ -49,6 +56,7 @@ pub(crate) async fn run(edge: &Edge, opened: Opened, client: Arc<Client>) {
         life: Life::new(client.has_pty),
         opened,
         client: &client,
+        lost,
         window: window.clone(),
         recorded,
         last_activity: Instant::now(),
@@ -90,6 +98,7 @@ impl Running<'_> {
             // Every arm either has done nothing when it is lost, or says itself that it may be.
             let happening = tokio::select! {
                 () = self.edge.tasks.requested() => Happening::Stopping,
+                () = self.lost.cancelled() => Happening::Lost,
                 () = inbox.gone().cancelled() => Happening::ClientGone(inbox.why_gone()),
                 () = sleep_until(idle_at) => Happening::Idle(idle_limit),
                 notice = inbox.next_notice(), if room => match notice {
