@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use model::Organization;
-use model::{App as AppKind, Database, Drain, Environment, EphemeralSession, Id, Role, User};
+use model::{
+    App as AppKind, Database, Drain, Environment, EphemeralSession, Handle, Id, Role, User,
+};
 use store::accounts::Held;
 use store::{Store, StoreError};
 use tokio::sync::Semaphore;
@@ -195,6 +196,10 @@ impl Subject for Id<Organization> {
         id: String,
         user: Id<User>,
     ) -> Result<Option<(Self, Role)>, StoreError> {
+        // Neither an id nor a handle, and perhaps no text that the database takes.
+        if id.parse::<Handle>().is_err() {
+            return Ok(None);
+        }
         store.organization(&id, user).await
     }
 }

@@ -11,7 +11,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use service::Shutdown;
-use store::Store;
+use store::{Store, StoreError};
 
 use crate::app::{App, AppStartError};
 use crate::http::request::{BODY_LIMIT, TrustForwardedFor};
@@ -28,12 +28,12 @@ pub enum StartError {
     )]
     PlainHttp(SocketAddr),
     /// The address cannot be listened on.
-    #[error("--api-listen {address}: {source}")]
+    #[error("--api-listen {address}: {error}")]
     Listen {
         /// The address.
         address: SocketAddr,
         /// Why not.
-        source: io::Error,
+        error: io::Error,
     },
     /// A key is missing or wrong.
     #[error("{0}")]
@@ -47,8 +47,8 @@ pub enum StartError {
         detail: String,
     },
     /// The database does not answer.
-    #[error("--api-database-url: {0}")]
-    Database(#[from] store::StoreError),
+    #[error("--api-database-url: {0}; check that PostgreSQL runs there and takes this role")]
+    Database(String),
 }
 
 impl From<AppStartError> for StartError {
@@ -72,7 +72,6 @@ pub struct Bound {
 }
 
 /// Reads the keys, connects to the database and listens.
-#[allow(clippy::unused_async, reason = "every service's bind is async")]
 pub async fn bind(config: Config) -> Result<Bound, StartError> {
     let Settings { api_listen, api_allow_plain_http, api_trust_forwarded_for, .. } =
         config.settings;
@@ -80,13 +79,15 @@ pub async fn bind(config: Config) -> Result<Bound, StartError> {
     if tls.is_none() && !api_listen.ip().is_loopback() && !api_allow_plain_http {
         return Err(StartError::PlainHttp(api_listen));
     }
+    let database = |error: StoreError| StartError::Database(error.to_string());
     let store = Store::connect(
         config.connections.api_database_url.expose(),
         config.settings.api_database_connections,
-    )?;
-    store.ping().await?;
+    )
+    .map_err(database)?;
+    store.ping().await.map_err(database)?;
     let app = App::new(&config, store)?;
-    let listen = |source| StartError::Listen { address: api_listen, source };
+    let listen = |error| StartError::Listen { address: api_listen, error };
     let listener = TcpListener::bind(api_listen).map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
     Ok(Bound {

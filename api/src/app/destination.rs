@@ -269,8 +269,8 @@ fn https_url(text: &str) -> Result<Url, &'static str> {
 fn check_authorities(checks: &mut Checks, pem: Option<&str>) {
     let Some(pem) = pem else { return };
     let field = "destination.ca_certificates";
-    if pem.len() > 256 * 1024 {
-        checks.rule(false, field, "must have at most 262144 bytes");
+    if pem.len() > 256 * 1024 || pem.contains('\0') {
+        checks.rule(false, field, "must have at most 262144 bytes and no NUL");
         return;
     }
     let mut store = RootCertStore::empty();

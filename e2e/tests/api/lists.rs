@@ -55,6 +55,8 @@ async fn bad_queries_and_ids_are_told_apart() -> Result<()> {
         let answer = world.get("owner", &format!("/v1/apps/{id}")).await?;
         assert_eq!((answer.status, answer.problem()), (404, "not-found"), "{id}");
     }
+    let unknown = world.get("owner", "/v1/organizations/%00/environments").await?;
+    assert_eq!(unknown.status, 404);
     let (status, problem) =
         world.send_raw("owner", "/v1/nothing", "application/json", vec![]).await?;
     assert_eq!((status, problem["type"].as_str()), (404, Some("urn:spillway:problem:not-found")));

@@ -48,6 +48,7 @@ async fn wrong_password_and_unknown_user_look_the_same() -> Result<()> {
     let wrong = world.sign_in("engineer", "wrong").await?;
     let unknown = world.sign_in("nobody", PASSWORD).await?;
     assert_eq!((wrong.status, unknown.status), (401, 401));
+    assert_eq!(world.sign_in("\0", PASSWORD).await?.status, 401);
     for field in ["type", "title", "detail"] {
         assert_eq!(wrong.json[field], unknown.json[field]);
     }
