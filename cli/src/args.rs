@@ -34,7 +34,7 @@ pub(crate) struct Global {
     /// Print the API's JSON instead of tables and sentences.
     #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) json: bool,
-    /// The API's address. Default: where you signed in, else <http://127.0.0.1:7710>.
+    /// The API's address. Default: where you signed in, else `http://127.0.0.1:7710`.
     #[arg(
         long,
         global = true,

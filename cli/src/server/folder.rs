@@ -75,6 +75,7 @@ impl Folder {
     /// Makes the folder if it is not there, and takes it for this process.
     pub(crate) fn take(&self, account: &Account) -> Result<FolderLock> {
         make_folder(&self.path)?;
+        self.check_contents()?;
         if let Some((_, group)) = account.ids() {
             let path = &self.path;
             std::os::unix::fs::chown(path, None, Some(group))
@@ -92,6 +93,17 @@ impl Folder {
             );
         }
         Ok(FolderLock(file))
+    }
+
+    /// A folder that is used for something else is left alone: permissions in it are about to change.
+    fn check_contents(&self) -> Result<()> {
+        let path = self.path.display();
+        let mut entries =
+            std::fs::read_dir(&self.path).with_context(|| format!("cannot look into {path}"))?;
+        if entries.next().is_some() && !self.path.join("lock").exists() {
+            bail!("{path} holds other files; give a --data-dir that is new, empty, or Spillway's");
+        }
+        Ok(())
     }
 
     /// The database's account must be able to walk to the folder.
@@ -124,4 +136,25 @@ pub(crate) fn make_folder(path: &Path) -> Result<()> {
         .mode(0o700)
         .create(path)
         .with_context(|| format!("cannot make the folder {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folder_is_taken_once_and_only_if_it_holds_nothing_else() {
+        let path = std::env::temp_dir().join(format!("data-folder-{}", std::process::id()));
+        let folder = Folder { path: path.clone() };
+        let account = Account::current();
+        let lock = folder.take(&account).unwrap();
+        assert!(folder.take(&account).unwrap_err().to_string().contains("another `platform up`"));
+        drop(lock);
+        folder.take(&account).unwrap();
+
+        std::fs::remove_file(path.join("lock")).unwrap();
+        std::fs::write(path.join("thesis.txt"), "").unwrap();
+        assert!(folder.take(&account).unwrap_err().to_string().contains("holds other files"));
+        std::fs::remove_dir_all(path).unwrap();
+    }
 }

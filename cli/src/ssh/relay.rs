@@ -51,16 +51,21 @@ pub(crate) async fn run(
     // Each of these runs until the first has ended, so none is cut off in the middle of its work.
     let ended = tokio::select! {
         ended = receive(reader, requests, started, &output, &error) => ended,
-        status = stopped() => status,
+        // Not the outputs: whoever should read them may be why this process is being ended.
+        status = stopped() => return status,
         failed = send_input(start, &writer) => failed.map(|never| match never {}),
         failed = send_sizes(terminal, &writer) => failed.map(|never| match never {}),
     };
     output.finish().await;
     error.finish().await;
     drop(raw_mode);
-    let goodbye = connection.disconnect(Disconnect::ByApplication, "", "");
-    // The edge ends the connection by itself, if it does not hear this.
-    drop(timeout(GOODBYE_DEADLINE, goodbye).await);
+    let goodbye = async {
+        connection.disconnect(Disconnect::ByApplication, "", "").await.ok();
+        // Until it is sent.
+        connection.await.ok();
+    };
+    // The edge sees the end of the connection by itself, if it does not hear this.
+    timeout(GOODBYE_DEADLINE, goodbye).await.ok();
     ended
 }
 
@@ -100,7 +105,11 @@ async fn receive(
     while let Some(message) = reader.wait().await {
         let written = match message {
             ChannelMsg::Data { data } => output.write(data).await,
-            ChannelMsg::ExtendedData { data, ext: STANDARD_ERROR } => error.write(data).await,
+            ChannelMsg::ExtendedData { data, ext: STANDARD_ERROR } => {
+                // Closed standard error (`2>&-`) is no reason to end.
+                error.write(data).await.ok();
+                Ok(())
+            }
             ChannelMsg::Success => {
                 if requests.pop_front() == Some(Request::Program) {
                     // An error means that nobody waits for it.

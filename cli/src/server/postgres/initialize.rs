@@ -25,6 +25,7 @@ pub(crate) async fn unless_done(
     if version_file(&folder.cluster()).exists() {
         return Ok(());
     }
+    tracing::info!(folder = %folder.cluster().display(), "making the database cluster");
     let draft = folder.path().join("postgres.new");
     if draft.exists() {
         std::fs::remove_dir_all(&draft)

@@ -5,6 +5,8 @@
 //! Ctrl-C reaches the services first and the database last.
 
 use std::fs::OpenOptions;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -55,7 +57,7 @@ pub(crate) struct BecomePostgres {
     parent: i32,
     /// The program and its arguments.
     #[arg(last = true, required = true)]
-    command: Vec<std::ffi::OsString>,
+    command: Vec<OsString>,
 }
 
 impl BecomePostgres {
@@ -98,9 +100,7 @@ impl Server {
         for setting in SETTINGS {
             command.args(["-c", setting]);
         }
-        let mut sockets = std::ffi::OsString::from("unix_socket_directories=");
-        sockets.push(folder.sockets());
-        command.arg("-c").arg(sockets);
+        command.arg("-c").arg(socket_setting(&folder.sockets()));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         account.run_as(&mut command, &folder.cluster());
         let child = tokio::process::Command::from(command)
@@ -136,6 +136,19 @@ impl Server {
         }
         bail!("the database server does not stop; its log says why")
     }
+}
+
+/// The setting is a list: the folder is quoted, so that a comma in its name does not split it.
+fn socket_setting(folder: &Path) -> OsString {
+    let mut setting = b"unix_socket_directories=\"".to_vec();
+    for byte in folder.as_os_str().as_bytes() {
+        setting.push(*byte);
+        if *byte == b'"' {
+            setting.push(b'"');
+        }
+    }
+    setting.push(b'"');
+    OsString::from_vec(setting)
 }
 
 /// Stops the server that a killed `platform up` has left, if it is still stopping. The caller holds
