@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use model::{
-    App as AppKind, Database, Drain, Environment, EphemeralSession, Handle, Id, Role, User,
+    App as AppKind, Database, Drain, Environment, EphemeralSession, Handle, Id, Organization, Role,
+    User,
 };
 use store::accounts::Held;
 use store::{Store, StoreError};
