@@ -3,6 +3,8 @@
 //! Cargo has no stable way to depend on a binary built for another target, so this runs Cargo
 //! again. The inner build has a target folder of its own: the outer one's is locked.
 
+#![allow(clippy::disallowed_methods, reason = "Cargo tells build scripts through the environment")]
+
 use std::env;
 use std::error::Error;
 use std::path::PathBuf;

@@ -3,7 +3,8 @@
 //! Invariant: a callback runs inside the connection's loop, so it hands work off and does not wait
 //! on a session. (Sign-in waits on the database: nothing else goes on then.)
 
-use std::collections::HashMap;
+mod channels;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,17 +15,17 @@ use russh::keys::ssh_key::Certificate;
 use russh::server::{
     Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey,
 };
-use russh::{Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, MethodKind, MethodSet, Sig};
+use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Sig};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::admission::Refusal;
 use crate::auth::{Identity, check_certificate, check_key, is_acceptable, names_a_session};
 use crate::edge::Edge;
 use crate::session::client::Client;
-use crate::session::flow::{Backlog, WINDOW};
-use crate::session::inbox::{Inbox, Notice};
-use crate::session::requests::{Requests, Start, Wanted};
+use crate::session::inbox::Notice;
+use crate::session::requests::{Start, Wanted};
 use crate::session::{Visit, serve};
+use channels::Channels;
 
 /// The most session channels of one connection at a time.
 pub(crate) const MAX_CHANNELS: u32 = 10;
@@ -66,16 +67,7 @@ pub(crate) struct Connection {
     progress: Arc<Progress>,
     identity: Option<Identity>,
     visit: Option<Arc<Visit>>,
-    channels: HashMap<ChannelId, SessionChannel>,
-    backlog: Arc<Backlog>,
-    target: u32,
-}
-
-struct SessionChannel {
-    requests: Requests,
-    inbox: Arc<Inbox>,
-    /// Taken when the program is started.
-    output: Option<(ChannelWriteHalf<Msg>, OwnedSemaphorePermit)>,
+    channels: Channels,
 }
 
 impl Connection {
@@ -90,9 +82,7 @@ impl Connection {
             progress,
             identity: None,
             visit: None,
-            channels: HashMap::new(),
-            backlog: Arc::default(),
-            target: WINDOW,
+            channels: Channels::new(),
         }
     }
 
@@ -121,13 +111,9 @@ impl Connection {
         wanted: Wanted,
         session: &mut Session,
     ) -> Result<(), ConnectionError> {
-        let started = self.channels.get_mut(&id).and_then(|channel| {
-            let start = channel.requests.start(wanted)?;
-            let (output, permit) = channel.output.take()?;
-            Some((start, output, permit, channel.inbox.clone()))
-        });
+        let started = self.channels.start(id, wanted);
         Self::answer(id, started.is_some(), session)?;
-        if let (Some((start, channel, permit, inbox)), Some(visit)) = (started, &self.visit) {
+        if let (Some((start, (channel, permit), inbox)), Some(visit)) = (started, &self.visit) {
             let connection = session.handle();
             let has_pty = start.pty.is_some();
             let client = Client { inbox, channel, connection, has_pty };
@@ -149,20 +135,6 @@ impl Connection {
             serve(edge, visit, start, client).await;
             drop((place, permit));
         });
-    }
-
-    fn notice(&self, channel: ChannelId, notice: Notice) {
-        if let Some(channel) = self.channels.get(&channel) {
-            channel.inbox.notice(notice);
-        }
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        for channel in self.channels.values() {
-            channel.inbox.close("the client disconnected");
-        }
     }
 }
 
@@ -238,9 +210,7 @@ impl Handler for Connection {
         let id = channel.id();
         // The reading half is dropped: input comes through `data`, which never blocks the loop.
         let (_, output) = channel.split();
-        let inbox = Arc::new(Inbox::new(self.backlog.clone()));
-        let output = Some((output, permit));
-        self.channels.insert(id, SessionChannel { requests: Requests::default(), inbox, output });
+        self.channels.open(id, (output, permit));
         reply.accept().await;
         Ok(())
     }
@@ -250,9 +220,7 @@ impl Handler for Connection {
         channel: ChannelId,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        if let Some(channel) = self.channels.remove(&channel) {
-            channel.inbox.close("the client disconnected");
-        }
+        self.channels.close(channel);
         Ok(())
     }
 
@@ -261,17 +229,12 @@ impl Handler for Connection {
         channel: ChannelId,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        if let Some(channel) = self.channels.get(&channel) {
-            channel.inbox.end_input();
-        }
+        self.channels.end_input(channel);
         Ok(())
     }
 
     fn adjust_window(&mut self, channel: ChannelId, _current: u32) -> u32 {
-        let unread = self.channels.get(&channel).map(|channel| channel.inbox.waiting_input());
-        let (unread, wanted) = unread.unwrap_or((0, false));
-        self.target = self.backlog.target(unread, wanted);
-        self.target
+        self.channels.target(channel)
     }
 
     async fn data(
@@ -280,14 +243,11 @@ impl Handler for Connection {
         data: &[u8],
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        if let Some(channel) = self.channels.get(&channel) {
-            channel.inbox.input(data);
+        if self.channels.input(channel, data).await {
+            Ok(())
+        } else {
+            Err(ConnectionError::WindowIgnored)
         }
-        if self.backlog.is_abused() {
-            return Err(ConnectionError::WindowIgnored);
-        }
-        self.backlog.pause(self.target, data.len()).await;
-        Ok(())
     }
 
     async fn pty_request(
@@ -307,8 +267,7 @@ impl Handler for Connection {
             rows: cells(rows),
             modes: modes.iter().map(|&(code, value)| (code as u8, value)).collect(),
         };
-        let accepted =
-            self.channels.get_mut(&channel).is_some_and(|channel| channel.requests.pty(pty));
+        let accepted = self.channels.requests(channel).is_some_and(|requests| requests.pty(pty));
         Self::answer(channel, accepted, session)
     }
 
@@ -319,10 +278,8 @@ impl Handler for Connection {
         value: &str,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let accepted = self
-            .channels
-            .get_mut(&channel)
-            .is_some_and(|channel| channel.requests.variable(name, value));
+        let accepted =
+            self.channels.requests(channel).is_some_and(|requests| requests.variable(name, value));
         Self::answer(channel, accepted, session)
     }
 
@@ -362,12 +319,10 @@ impl Handler for Connection {
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
         let (columns, rows) = (cells(columns), cells(rows));
-        let running = self
-            .channels
-            .get_mut(&channel)
-            .is_some_and(|channel| channel.requests.resize(columns, rows));
+        let running =
+            self.channels.requests(channel).is_some_and(|requests| requests.resize(columns, rows));
         if running {
-            self.notice(channel, Notice::Resize { columns, rows });
+            self.channels.notice(channel, Notice::Resize { columns, rows });
         }
         Ok(())
     }
@@ -379,7 +334,7 @@ impl Handler for Connection {
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
         if let Some(name) = signal_name(signal) {
-            self.notice(channel, Notice::Signal(name));
+            self.channels.notice(channel, Notice::Signal(name));
         }
         Ok(())
     }
