@@ -4,8 +4,8 @@
 //! (`PR_SET_PDEATHSIG` of prctl(2)). It is the first process of a process group of its own, so that
 //! Ctrl-C reaches the services first and the database last.
 
-use std::fs::OpenOptions;
 use std::ffi::OsString;
+use std::fs::OpenOptions;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;

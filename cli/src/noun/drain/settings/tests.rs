@@ -1,0 +1,66 @@
+use super::*;
+use clap::Parser;
+
+#[derive(Debug, Parser)]
+struct CreateLine {
+    #[command(subcommand)]
+    create: Create,
+}
+
+#[derive(Debug, Parser)]
+struct UpdateLine {
+    #[command(flatten)]
+    update: Changes,
+}
+
+fn created(line: &str) -> Result<Value> {
+    let words = std::iter::once("create").chain(line.split('|'));
+    Ok(CreateLine::try_parse_from(words)?.create.body()?.1)
+}
+
+fn updated(line: &str, current: &Value) -> Result<Value> {
+    let words = std::iter::once("update").chain(line.split('|'));
+    UpdateLine::try_parse_from(words)?.update.body(current)
+}
+
+#[test]
+fn drain_takes_every_source_unless_told_otherwise() {
+    let body = created("syslog|main|--host|logs.example.com|--databases=false").unwrap();
+    assert_eq!(
+        body,
+        json!({
+            "handle": "main", "kind": "syslog_tls_tcp",
+            "destination": { "host": "logs.example.com", "port": 6514, "server_name": null, "ca_certificates": null },
+            "drain_apps": true, "drain_databases": false, "drain_ephemeral_sessions": true,
+        })
+    );
+}
+
+#[test]
+fn headers_of_https_are_credentials() {
+    let body =
+        created("https|x|--url|https://a/|--format|json-array|--header|Authorization: Bearer a:b");
+    let body = body.unwrap();
+    assert_eq!(body["credentials"], json!({ "headers": { "Authorization": "Bearer a:b" } }));
+    assert_eq!(body["destination"]["format"], "json_array");
+    let error = created("https|x|--url|https://a/|--header|hunter2").unwrap_err().to_string();
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn update_changes_only_what_is_given() {
+    let current = json!({ "kind": "syslog_tls_tcp",
+        "destination": { "host": "a", "port": 1, "server_name": "s", "ca_certificates": null } });
+    assert_eq!(
+        updated("--sessions=false", &current).unwrap(),
+        json!({ "drain_ephemeral_sessions": false })
+    );
+    let body = updated("--port|2|--server-name|", &current).unwrap();
+    assert_eq!(
+        body,
+        json!({
+        "destination": { "host": "a", "port": 2, "server_name": null, "ca_certificates": null } })
+    );
+    let error = updated("--url|https://x", &current).unwrap_err().to_string();
+    assert_eq!(error, "a drain of the kind syslog_tls_tcp has no url");
+}
