@@ -271,6 +271,25 @@ impl Session {
         lines::covered(&self.origin.producer.to_string(), delivered) >= self.shown.len() as u64
     }
 
+    /// Waits until everything that the session showed was delivered. Looks only when nothing more
+    /// comes for a moment: reading thousands of lines again and again would starve the receiver.
+    async fn all_delivered(
+        &self,
+        count: impl Fn() -> usize,
+        delivered: impl Fn() -> Result<Vec<Delivered>>,
+    ) -> Result<Vec<Delivered>> {
+        let mut last = 0;
+        wait::until("every line", DEADLINE, async || {
+            let now = count();
+            if std::mem::replace(&mut last, now) != now || now == 0 {
+                return Ok(None);
+            }
+            let lines = delivered()?;
+            Ok(self.is_complete_in(&lines).then_some(lines))
+        })
+        .await
+    }
+
     /// Checks that everything that the session showed was delivered, in order but for repeats.
     fn check(&self, delivered: &[Delivered]) -> Result<()> {
         lines::check(&self.origin.producer.to_string(), &self.shown, delivered)

@@ -43,13 +43,10 @@ async fn a_worker_that_is_killed_in_mid_stream_costs_no_line() -> Result<()> {
     let syslog_lines = || -> Result<Vec<Delivered>> {
         sink.messages().iter().map(|message| Delivered::of_syslog(message)).collect()
     };
-    wait::until_true("all lines", DEADLINE, async || {
-        Ok(session.is_complete_in(&syslog_lines()?)
-            && session.is_complete_in(&received(&receiver)?))
-    })
-    .await?;
-    session.check(&syslog_lines()?)?;
-    session.check(&received(&receiver)?)?;
+    let lines = session.all_delivered(|| sink.messages().len(), syslog_lines).await?;
+    session.check(&lines)?;
+    let lines = session.all_delivered(|| receiver.requests().len(), || received(&receiver)).await?;
+    session.check(&lines)?;
     for drain in [syslog, https] {
         world.state_until(drain, "the count", |state| state.delivered >= 5001).await?;
     }
