@@ -29,7 +29,7 @@ const FAST_SHUTDOWN: Signal = Signal::INT;
 /// Stop without writing: the next start recovers.
 const IMMEDIATE_SHUTDOWN: Signal = Signal::QUIT;
 
-const SETTINGS: [&str; 9] = [
+const SETTINGS: [&str; 10] = [
     "listen_addresses=",
     "port=5432",
     "max_connections=200",
@@ -37,6 +37,7 @@ const SETTINGS: [&str; 9] = [
     "synchronous_commit=on",
     "logging_collector=off",
     "log_destination=stderr",
+    "log_checkpoints=off",
     "timezone=UTC",
     // An idle writing transaction would hold back every reader of the stream.
     "idle_in_transaction_session_timeout=60s",
@@ -89,10 +90,9 @@ impl Server {
         let path = Self::log(folder);
         let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
         let log = log.with_context(|| format!("cannot open {}", path.display()))?;
-        let this = std::env::current_exe().context("cannot find this program's own file")?;
+        // Not by its path, which the database's account may not be able to walk.
         let mut command = Command::new("/proc/self/exe");
         command
-            .arg0(this)
             .args(["become-postgres", "--parent", &std::process::id().to_string(), "--"])
             .arg(programs.path("postgres"))
             .arg("-D")
@@ -103,9 +103,9 @@ impl Server {
         command.arg("-c").arg(socket_setting(&folder.sockets()));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         account.run_as(&mut command, &folder.cluster());
-        let child = tokio::process::Command::from(command)
-            .spawn()
-            .context("cannot start the database server")?;
+        let child = tokio::process::Command::from(command).spawn().context(
+            "cannot start the database server (its account must be able to execute this program)",
+        )?;
         Ok(Self { child })
     }
 
