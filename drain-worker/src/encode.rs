@@ -33,3 +33,6 @@ fn origin_fields(origin: &model::Origin) -> Vec<(&'static str, String)> {
     }
     fields
 }
+
+#[cfg(test)]
+mod tests;

@@ -339,3 +339,6 @@ fn emit_piece(
         message: &control_sequences.apply(text(piece)),
     });
 }
+
+#[cfg(test)]
+mod tests;

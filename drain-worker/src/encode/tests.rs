@@ -1,0 +1,77 @@
+use std::sync::Arc;
+
+use model::{AppTag, EnvironmentTag, Id, Origin, SessionTag, Source, Timestamp};
+use uuid::Uuid;
+
+use super::Encode;
+use super::json::{JsonEncoder, JsonFormat};
+use super::syslog::SyslogEncoder;
+use crate::lines::{Channel, Line, Span};
+
+fn id<T>(number: u128) -> Id<T> {
+    Id::from_uuid(Uuid::from_u128(number))
+}
+
+fn origin() -> Arc<Origin> {
+    Arc::new(Origin {
+        producer: id(5),
+        source: Source::EphemeralSession,
+        environment: EnvironmentTag {
+            id: id(1),
+            handle: "production".parse().unwrap(),
+            organization: id(2),
+        },
+        app: Some(AppTag { id: id(3), handle: "web".parse().unwrap() }),
+        database: None,
+        session: Some(SessionTag {
+            id: id(5),
+            user: id(4),
+            user_email: "ada@example.com".to_owned(),
+            user_name: "Ada \"]\\\nLovelace".to_owned(),
+        }),
+    })
+}
+
+fn encode(mut encoder: impl Encode, channel: Channel, message: &[u8]) -> String {
+    let span = Some(Span { channel, offset: 7, length: 9, continued: true });
+    let at = Timestamp::from_nanos(1_700_000_000_123_456_789);
+    let origin = origin();
+    let line = Line { origin: &origin, seq: 2, at, event: "output", span, message };
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    encoder.encode(&line, &mut first);
+    encoder.encode(&line, &mut second);
+    assert_eq!(first, second, "what is remembered of a line changes the next");
+    String::from_utf8_lossy(&first).into_owned()
+}
+
+const U: &str = "00000000-0000-0000-0000-00000000000";
+
+#[test]
+fn json_has_every_field_and_exact_bytes() {
+    let fields = format!(
+        r#""id":"{U}5:stdout:7-16","time":"2023-11-14T22:13:20.123456789Z","source":"ephemeral_session","environment":"production","environment_id":"{U}1","app":"web","app_id":"{U}3","session_id":"{U}5","user_id":"{U}4","user_email":"ada@example.com","user_name":"Ada \"]\\\nLovelace","event":"output","stream":"stdout","offset":7,"length":9,"continued":true,"seq":2"#
+    );
+    assert_eq!(
+        encode(JsonEncoder::new(JsonFormat::JsonLines), Channel::Stdout, b"a\"\x1b\n"),
+        format!("{{{fields},\"message\":\"a\\\"\\u001b\\n\"}}\n")
+    );
+    assert_eq!(
+        encode(JsonEncoder::new(JsonFormat::JsonArray), Channel::Stdout, b"\xff"),
+        format!(",{{{fields},\"message\":\"\u{fffd}\",\"message_base64\":\"/w==\"}}")
+    );
+    assert_eq!(JsonFormat::JsonArray.body(b",{},{}"), b"[{},{}]");
+    assert_eq!(JsonFormat::JsonArray.object(b",{}"), b"{}");
+    assert_eq!(JsonFormat::JsonLines.object(b"{}\n"), b"{}");
+}
+
+#[test]
+fn syslog_is_counted_and_escaped() {
+    let message = format!(
+        "<134>1 2023-11-14T22:13:20.123456Z production web {U}5 output [spillway@32473 id=\"{U}5:stdout:7-16\" time=\"2023-11-14T22:13:20.123456789Z\" source=\"ephemeral_session\" environment=\"production\" environment_id=\"{U}1\" app=\"web\" app_id=\"{U}3\" session_id=\"{U}5\" user_id=\"{U}4\" user_email=\"ada@example.com\" user_name=\"Ada \\\"\\]\\\\ Lovelace\" event=\"output\" stream=\"stdout\" offset=\"7\" length=\"9\" continued=\"true\" seq=\"2\"] a\n\u{20ac}"
+    );
+    assert_eq!(
+        encode(SyslogEncoder::default(), Channel::Stdout, "a\n\u{20ac}".as_bytes()),
+        format!("{} {message}", message.len())
+    );
+    assert!(encode(SyslogEncoder::default(), Channel::Stderr, b"").contains(" <133>1 "));
+}

@@ -1,0 +1,209 @@
+//! Crashes at every point: what is delivered before, and again after, is everything in order.
+
+use model::{EnvironmentTag, EphemeralSession, SessionTag};
+use proptest::prelude::*;
+
+use super::*;
+use crate::lines::Redraws;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// A line as a receiver sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Got {
+    producer: Id<Producer>,
+    id: String,
+    span: Option<Span>,
+    seq: u64,
+    message: Vec<u8>,
+}
+
+fn got(line: &Line<'_>) -> Got {
+    let mut id = Vec::new();
+    line.write_id(&mut id);
+    Got {
+        producer: line.origin.producer,
+        id: String::from_utf8(id).unwrap(),
+        span: line.span,
+        seq: line.seq,
+        message: line.message.to_vec(),
+    }
+}
+
+fn wanted() -> Wanted {
+    Wanted {
+        sources: vec![Source::EphemeralSession],
+        cuts: Cuts { limit: 16, redraws: Redraws::Keep },
+        control_sequences: ControlSequences::Keep,
+        pause: Duration::from_secs(1),
+        open_limit: 1 << 20,
+    }
+}
+
+fn origin() -> Arc<Origin> {
+    let id: Id<EphemeralSession> = Id::generate();
+    Arc::new(Origin {
+        producer: id.producer(),
+        source: Source::EphemeralSession,
+        environment: EnvironmentTag {
+            id: Id::generate(),
+            handle: "production".parse().unwrap(),
+            organization: Id::generate(),
+        },
+        app: None,
+        database: None,
+        session: Some(SessionTag {
+            id,
+            user: Id::generate(),
+            user_email: "ada@example.com".to_owned(),
+            user_name: "Ada".to_owned(),
+        }),
+    })
+}
+
+/// What one record does: session 0 to 2, kind, bytes, and the time since the last record.
+type Act = (usize, u8, Vec<u8>, u64);
+
+/// Blocks of records of three sessions.
+fn blocks(acts: &[Vec<Act>]) -> Vec<Vec<Record>> {
+    let origins = [origin(), origin(), origin()];
+    let mut counts = [(0, [0, 0]); 3];
+    let mut at = SECOND;
+    let record = |(session, kind, bytes, wait): &Act| {
+        at += wait * SECOND / 2;
+        let (seq, offsets) = &mut counts[*session];
+        let event = match kind {
+            0 => Event::Shell,
+            1 => Event::Exit(model::ExitStatus::Code(0)),
+            kind => {
+                let (stream, offset) = if *kind == 2 {
+                    (OutputStream::Stderr, &mut offsets[1])
+                } else {
+                    (OutputStream::Stdout, &mut offsets[0])
+                };
+                let begun = *offset;
+                *offset += bytes.len() as u64;
+                Event::Output { stream, offset: begun, bytes: bytes.clone() }
+            }
+        };
+        *seq += 1;
+        Record {
+            origin: origins[*session].clone(),
+            seq: *seq - 1,
+            at: Timestamp::from_nanos(at),
+            event,
+        }
+    };
+    let mut record = record;
+    acts.iter().map(|acts| acts.iter().map(&mut record).collect()).collect()
+}
+
+/// Delivers blocks from a checkpoint until `crash` lines have come out; also gives the last
+/// checkpoint that those lines cover.
+fn deliver(blocks: &[Vec<Record>], from: &Checkpoint, crash: usize) -> (Vec<Got>, Checkpoint) {
+    let mut assembler = Assembler::new(wanted(), from.clone());
+    let mut lines = Vec::new();
+    let mut committed = from.clone();
+    for (block, number) in blocks.iter().zip(1..) {
+        let position = Position { xid: number, seq: 1 };
+        if position <= from.low {
+            continue;
+        }
+        assembler.begin_block(position);
+        for record in block {
+            assembler.push(record, Duration::ZERO, &mut |line| lines.push(got(line)));
+        }
+        assembler.end_block();
+        if lines.len() > crash {
+            lines.truncate(crash);
+            return (lines, committed);
+        }
+        if let Some(checkpoint) = assembler.checkpoint() {
+            committed = checkpoint;
+        }
+    }
+    // The stream is silent: what is open is delivered after a pause.
+    assembler.pause(Duration::from_secs(1), &mut |line| lines.push(got(line)));
+    (lines, assembler.checkpoint().unwrap_or(committed))
+}
+
+fn acts() -> impl Strategy<Value = Vec<Vec<Act>>> {
+    let bytes = prop_oneof![
+        3 => "[a-z]{1,10}\n",
+        2 => "[a-z]{1,10}",
+        1 => Just("1%\r2%\r".to_owned()),
+        1 => Just("\n\n".to_owned()),
+        1 => "[a-z]{20,40}",
+    ];
+    let act = (0..3_usize, 0..8_u8, bytes.prop_map(String::into_bytes), 0..3_u64);
+    proptest::collection::vec(proptest::collection::vec(act, 0..5), 1..12)
+}
+
+proptest! {
+    #[test]
+    fn crashes_repeat_lines_and_lose_none(
+        acts in acts(),
+        crashes in proptest::collection::vec(0..60_usize, 0..4),
+    ) {
+        let blocks = blocks(&acts);
+        let (whole, _) = deliver(&blocks, &Checkpoint::default(), usize::MAX);
+        let mut received: Vec<Got> = Vec::new();
+        let mut from = Checkpoint::default();
+        for crash in crashes.iter().copied().chain([usize::MAX]) {
+            let (lines, committed) = deliver(&blocks, &from, crash);
+            received.extend(lines);
+            from = committed;
+        }
+        for producer in whole.iter().map(|line| line.producer) {
+            let expected: Vec<_> = whole.iter().filter(|line| line.producer == producer).collect();
+            let mut next = 0;
+            for line in received.iter().filter(|line| line.producer == producer) {
+                // Every line is one of the undisturbed ones, and comes next or comes again.
+                let at = expected.iter().position(|other| *other == line);
+                prop_assert!(at.is_some(), "{line:?} was cut otherwise: {expected:?}");
+                prop_assert!(at.unwrap() <= next, "gap before {line:?}");
+                next = next.max(at.unwrap() + 1);
+            }
+            prop_assert_eq!(next, expected.len());
+        }
+        // Everything is committed at the end: one more start repeats nothing.
+        prop_assert_eq!(deliver(&blocks, &from, usize::MAX).0, Vec::new());
+    }
+}
+
+#[test]
+fn a_live_pause_and_a_replay_give_different_ids() {
+    let acts = vec![vec![(0, 3, b"ab".to_vec(), 0)], vec![(0, 3, b"c\n".to_vec(), 1)]];
+    let blocks = blocks(&acts);
+    let (live, _) = deliver(&blocks[..1], &Checkpoint::default(), usize::MAX);
+    let (replay, _) = deliver(&blocks, &Checkpoint::default(), usize::MAX);
+    assert_eq!(
+        (live[0].message.as_slice(), replay[0].message.as_slice()),
+        (b"ab".as_slice(), b"abc".as_slice())
+    );
+    assert_ne!(live[0].id, replay[0].id);
+}
+
+#[test]
+fn the_checkpoint_stays_before_a_line_that_is_open() {
+    let acts = vec![
+        vec![(0, 3, b"a\n".to_vec(), 0)],
+        vec![(0, 3, b"b\nopen".to_vec(), 0)],
+        vec![(1, 3, b"c\n".to_vec(), 0)],
+    ];
+    let blocks = blocks(&acts);
+    let mut assembler = Assembler::new(wanted(), Checkpoint::default());
+    for (block, number) in blocks.iter().zip(1..) {
+        assembler.begin_block(Position { xid: number, seq: 1 });
+        for record in block {
+            assembler.push(record, Duration::ZERO, &mut |_| {});
+        }
+        assembler.end_block();
+    }
+    let checkpoint = assembler.checkpoint().unwrap();
+    assert_eq!((checkpoint.low.xid, checkpoint.high.xid), (1, 3));
+    let producer = blocks[1][0].origin.producer;
+    let text = serde_json::to_string(&checkpoint.open).unwrap();
+    assert_eq!(text, format!("{{\"{producer}\":{{\"stdout\":4}}}}"));
+    assert_eq!(serde_json::from_str::<OpenOffsets>(&text).unwrap(), checkpoint.open);
+}
