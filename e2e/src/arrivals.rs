@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashSet};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use syslog_loose::{Variant, parse_message};
 
 /// One delivered line.
 #[derive(Debug, Clone)]
@@ -18,13 +17,22 @@ pub struct Arrival {
 }
 
 impl Arrival {
-    /// Reads a message of RFC 5424.
+    /// Reads a message of RFC 5424, sections 6.3 and 6.4: the message is all that follows the
+    /// structured data and a space, blanks at its end included.
     #[must_use]
     pub fn from_syslog(raw: &str) -> Self {
-        let parsed = parse_message(raw, Variant::RFC5424);
-        let parameters = parsed.structured_data.iter().flat_map(|element| &element.params);
-        let fields = parameters.map(|(name, value)| ((*name).to_owned(), unescaped(value)));
-        Self { fields: fields.collect(), message: parsed.msg.to_owned(), raw: raw.to_owned() }
+        let (header, rest) = raw.split_once('[').unwrap_or((raw, ""));
+        let mut fields = BTreeMap::new();
+        let mut rest = rest.split_once(' ').map_or("", |(_element, parameters)| parameters);
+        while let Some((name, value)) = rest.split_once("=\"") {
+            let Some((value, after)) = until_quote(value) else { break };
+            fields.insert(name.to_owned(), value);
+            rest = after.strip_prefix(' ').unwrap_or(after);
+            if let Some(message) = after.strip_prefix("] ") {
+                return Self { fields, message: message.to_owned(), raw: raw.to_owned() };
+            }
+        }
+        Self { fields, message: header.to_owned(), raw: raw.to_owned() }
     }
 
     /// Reads a JSON object.
@@ -91,12 +99,29 @@ pub fn without_a_gap(
     Ok((next, lines))
 }
 
-fn unescaped(value: &str) -> String {
-    let mut text = String::with_capacity(value.len());
-    let mut characters = value.chars();
-    while let Some(character) = characters.next() {
-        // RFC 5424, section 6.3.3.
-        text.extend(if character == '\\' { characters.next() } else { Some(character) });
+/// A parameter's value, unescaped, and what follows its closing quote.
+fn until_quote(text: &str) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut characters = text.chars();
+    loop {
+        match characters.next()? {
+            '"' => return Some((value, characters.as_str())),
+            '\\' => value.push(characters.next()?),
+            plain => value.push(plain),
+        }
     }
-    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn syslog_message_keeps_its_blanks_and_brackets() {
+        let raw = r#"<134>1 2026-01-02T03:04:05Z production web - output [spillway@32473 id="1" user_name="A \"B\" \]] C"] / # [x] "#;
+        let arrival = Arrival::from_syslog(raw);
+        assert_eq!(arrival.field("id"), "1");
+        assert_eq!(arrival.field("user_name"), "A \"B\" ]] C");
+        assert_eq!(arrival.message, "/ # [x] ");
+    }
 }

@@ -83,7 +83,8 @@ impl Endpoints {
         }
         let lines = found.pop().unwrap_or_default();
         // A pause may cut a line at one endpoint and not at the other.
-        ensure!(found.concat().concat() == lines.concat(), "the endpoints differ");
+        let other = found.concat();
+        ensure!(other.concat() == lines.concat(), "rsyslog has {other:?}, HTTPS has {lines:?}");
         Ok(lines)
     }
 
