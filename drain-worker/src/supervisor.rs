@@ -64,6 +64,7 @@ impl Supervisor {
         let mut trouble = false;
         while !shutdown.is_requested() {
             self.leases.renew().await;
+            self.stop_lost();
             match self.look(&mut news).await {
                 Ok(()) => trouble = false,
                 // Said once, not every two seconds.
@@ -87,6 +88,16 @@ impl Supervisor {
         self.stop().await
     }
 
+    /// Stops what runs without a lease; also while the database cannot be asked for anything else.
+    fn stop_lost(&self) {
+        for (drain, running) in &self.running {
+            let held = self.leases.get(*drain).map(|lease| lease.generation);
+            if held != Some(running.generation) {
+                running.stop.cancel();
+            }
+        }
+    }
+
     async fn look(&mut self, news: &mut Option<DrainNews>) -> Result<(), StoreError> {
         if news.is_none() {
             *news = Some(self.context.store.drain_news().await?);
@@ -94,11 +105,8 @@ impl Supervisor {
         let drains = self.context.store.workable_drains().await?;
         let rows: HashMap<_, _> = drains.iter().map(|row| (row.id, row)).collect();
         for (drain, running) in &self.running {
-            let wanted = rows.get(drain).is_some_and(|row| {
-                !row.paused
-                    && row.revision == running.revision
-                    && self.leases.get(*drain).map(|l| l.generation) == Some(running.generation)
-            });
+            let wanted =
+                rows.get(drain).is_some_and(|row| !row.paused && row.revision == running.revision);
             if !wanted {
                 running.stop.cancel();
             }

@@ -138,9 +138,10 @@ impl SyslogTls {
     }
 
     fn take_confirmed(&mut self, pressed: bool) -> usize {
-        let wait = if pressed { Duration::ZERO } else { self.redelivery_window };
-        // Pressed, only the oldest: the bytes after it are what shows that it was read.
-        let most = if pressed { 1 } else { usize::MAX };
+        // Only the oldest: the bytes after it are what shows that it was read.
+        let pressed = pressed && self.unconfirmed.len() > 1;
+        let (wait, most) =
+            if pressed { (Duration::ZERO, 1) } else { (self.redelivery_window, usize::MAX) };
         let delivered = |sent: &&Sent| sent.acknowledged.is_some_and(|at| at.elapsed() >= wait);
         let count = self.unconfirmed.iter().take(most).take_while(delivered).count();
         self.unconfirmed.drain(..count);

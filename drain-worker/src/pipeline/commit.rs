@@ -39,21 +39,31 @@ pub(super) async fn keep(
     mut tasks: JoinSet<()>,
 ) {
     let mut lag = Lag::default();
+    let mut lag_known = Instant::now();
     while !stop.is_cancelled() {
         let started = Instant::now();
-        let longest = if lag.records > 0 { AT_LEAST_EVERY_BEHIND } else { AT_LEAST_EVERY };
+        let every = if lag.records > 0 { AT_LEAST_EVERY_BEHIND } else { AT_LEAST_EVERY };
         // Losing an arm is safe: each only waits.
-        let due = tokio::select! {
+        let changed = tokio::select! {
             () = stop.cancelled() => break,
-            () = status.changed() => false,
-            () = sleep(longest) => true,
+            () = status.changed() => true,
+            () = sleep(every.saturating_sub(lag_known.elapsed())) => false,
+            // A pipeline that ends by itself is broken: it is started anew, but not at once.
+            Some(_) = tasks.join_next() => {
+                sleep(Duration::from_secs(1)).await;
+                break;
+            }
         };
-        if due {
+        let known = lag;
+        if lag_known.elapsed() >= every {
+            lag_known = Instant::now();
             match lag_of(store, lease.drain, sources).await {
-                Ok(now) if now == lag => continue,
                 Ok(now) => lag = now,
                 Err(error) => tracing::warn!(drain = %lease.drain, "{error}"),
             }
+        }
+        if !changed && lag == known {
+            continue;
         }
         write(store, lease, status, lag, stop).await;
         // Losing the wait is losing nothing.
