@@ -10,7 +10,8 @@ use e2e::arrivals::{Arrival, in_order};
 use e2e::wait;
 
 const DEADLINE: Duration = Duration::from_secs(20);
-const COLUMN: usize = 30;
+const COLUMN: usize = 29;
+const WIDTH: usize = 94;
 
 #[derive(Debug, Args)]
 pub(crate) struct Report {
@@ -56,23 +57,24 @@ impl Report {
         let missing = |of: fn(&Row) -> bool| rows.iter().filter(|row| of(row)).count();
         let mut is_complete = !rows.is_empty();
         for (name, all, missing) in [
-            ("syslog", &syslog, missing(|row| row.syslog.is_none())),
+            ("rsyslog", &syslog, missing(|row| row.syslog.is_none())),
             ("HTTPS", &https, missing(|row| row.https.is_none())),
         ] {
             let untagged = all.iter().filter(|arrival| !self.is_tagged(arrival)).count();
             is_complete &= missing == 0 && untagged == 0;
             let arrived = rows.len() - missing;
-            let events: Vec<&str> =
-                all.iter().map(|a| a.field("event")).filter(|event| *event != "output").collect();
-            println!(
-                "  {name:<7}{arrived} of {} lines arrived; {untagged} without their tags; also {}.",
-                rows.len(),
-                events.join(", ")
-            );
+            let tagged = match untagged {
+                0 => "all with the tags".to_owned(),
+                some => format!("{some} WITHOUT the tags"),
+            };
+            println!("  {name:<8} {arrived} of {} lines arrived, {tagged}", rows.len());
         }
         let tags: Vec<String> =
             self.tags.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
-        println!("  tags   {}\n", tags.join(" "));
+        println!("  tags     {}", tags.join(" "));
+        let events: Vec<&str> =
+            https.iter().filter(|a| !a.is_output()).map(|a| a.field("event")).collect();
+        println!("  also     {}\n", events.join(", "));
         print_example("One line as syslog:", output_of(&syslog).last());
         print_example("The same line as JSON:", output_of(&https).last());
         Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -175,9 +177,13 @@ fn shortened(text: &str) -> String {
 fn print_example(title: &str, arrival: Option<&Arrival>) {
     let Some(arrival) = arrival else { return };
     println!("  {title}");
-    let characters: Vec<char> = arrival.raw.chars().collect();
-    for line in characters.chunks(94) {
-        println!("    {}", line.iter().collect::<String>());
+    let mut line = String::new();
+    for word in arrival.raw.split_inclusive([' ', ',']) {
+        if line.len() + word.trim_end().len() > WIDTH {
+            println!("    {line}");
+            line.clear();
+        }
+        line.push_str(word);
     }
-    println!();
+    println!("    {line}\n");
 }
