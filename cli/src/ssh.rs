@@ -4,6 +4,7 @@
 //! certificate, and tells which authority vouches for the edge.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Args;
@@ -12,12 +13,14 @@ use crate::args::{Global, report};
 use crate::select::EnvironmentChoice;
 
 mod admission;
+mod backlog;
 mod connection;
 mod host;
 mod input;
 mod output;
 mod relay;
 mod terminal;
+mod transport;
 
 /// Exit status when there was no session, as of OpenSSH's client.
 const NO_SESSION: u8 = 255;
@@ -80,10 +83,11 @@ async fn session(arguments: &Arguments, global: &Global) -> Result<u8> {
     let reason = arguments.reason.as_deref();
     let app = arguments.environment.child(&client, "apps", &arguments.app).await?;
     let admission = admission::request(&client, &app, reason).await?;
-    let connection = connection::open(&admission).await?;
+    let backlog = Arc::default();
+    let connection = connection::open(&admission, &backlog).await?;
     let terminal = arguments.wants_terminal(terminal::is_present());
     let command = (!arguments.command.is_empty()).then(|| arguments.command.join(" "));
-    relay::run(connection, terminal, command).await
+    relay::run(connection, backlog, terminal, command).await
 }
 
 #[cfg(test)]

@@ -12,12 +12,16 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::admission::Admission;
+use super::backlog::Backlog;
 use super::host::{ConnectError, HostCheck};
+use super::output::LATE_PIECES;
+use super::transport::{Transport, WINDOW};
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(20);
-/// A cut connection is noticed after three of these without a sign of life.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// A connection is cut if its keep-alives are not answered for so long.
+const MAX_SILENCE: Duration = Duration::from_mins(1);
 
 /// Kinds of host keys with certificates, as OpenSSH prefers them.
 const HOST_KEYS: &[Algorithm] = &[
@@ -33,11 +37,15 @@ const HOST_KEYS: &[Algorithm] = &[
 const CIPHERS: &[cipher::Name] =
     &[cipher::AES_256_GCM, cipher::CHACHA20_POLY1305, cipher::AES_256_CTR];
 
-/// Connects to the first edge that can be reached, and signs in.
-pub(crate) async fn open(admission: &Admission) -> Result<Handle<HostCheck>> {
+/// Connects to the first edge that can be reached, and signs in. The connection is held back while
+/// `backlog` has no room.
+pub(crate) async fn open(
+    admission: &Admission,
+    backlog: &Arc<Backlog>,
+) -> Result<Handle<HostCheck>> {
     let mut failures = Vec::new();
     for address in &admission.addresses {
-        match greet(address, admission).await {
+        match greet(address, admission, backlog).await {
             Ok(handle) => return sign_in(handle, admission).await,
             Err(error) => failures.push(format!("{address}: {error:#}")),
         }
@@ -45,7 +53,11 @@ pub(crate) async fn open(admission: &Admission) -> Result<Handle<HostCheck>> {
     bail!("cannot reach an SSH edge: {}", failures.join("; "))
 }
 
-async fn greet(address: &str, admission: &Admission) -> Result<Handle<HostCheck>> {
+async fn greet(
+    address: &str,
+    admission: &Admission,
+    backlog: &Arc<Backlog>,
+) -> Result<Handle<HostCheck>> {
     #[allow(clippy::disallowed_methods, reason = "the API names the address, not a customer")]
     let stream = timeout(CONNECT_DEADLINE, TcpStream::connect(address))
         .await
@@ -56,7 +68,11 @@ async fn greet(address: &str, admission: &Admission) -> Result<Handle<HostCheck>
             "SSH-2.0-platform_",
             env!("CARGO_PKG_VERSION")
         ))),
+        window_size: WINDOW,
+        channel_buffer_size: LATE_PIECES,
         keepalive_interval: Some(KEEP_ALIVE_INTERVAL),
+        // It sees no answer while it is held back; the transport does.
+        keepalive_max: 0,
         preferred: Preferred {
             host_key_certificates: Cow::Borrowed(HOST_KEYS),
             cipher: Cow::Borrowed(CIPHERS),
@@ -65,7 +81,8 @@ async fn greet(address: &str, admission: &Admission) -> Result<Handle<HostCheck>
         ..client::Config::default()
     };
     let check = HostCheck::new(admission.host_authority.clone(), admission.host_principal.clone());
-    let greeted = client::connect_stream(Arc::new(config), stream, check);
+    let transport = Transport::new(stream, backlog.clone(), MAX_SILENCE);
+    let greeted = client::connect_stream(Arc::new(config), transport, check);
     match timeout(HANDSHAKE_DEADLINE, greeted).await.context("it did not finish its greeting")? {
         Ok(handle) => Ok(handle),
         Err(error @ ConnectError::Stranger(_)) => Err(error.into()),

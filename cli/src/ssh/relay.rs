@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::pending;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use russh::client::{Handle, Msg};
@@ -11,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::{Duration, timeout};
 
+use super::backlog::Backlog;
 use super::host::HostCheck;
 use super::output::{Closed, Output};
 use super::terminal::{self, RawMode};
@@ -36,6 +38,7 @@ enum Request {
 /// Runs `command`, or a shell, and answers its exit status.
 pub(crate) async fn run(
     connection: Handle<HostCheck>,
+    backlog: Arc<Backlog>,
     terminal: bool,
     command: Option<String>,
 ) -> Result<u8> {
@@ -44,7 +47,7 @@ pub(crate) async fn run(
         .context("the edge did not open the session in time")?
         .context("the edge did not open the session")?;
     let (reader, writer) = channel.split();
-    let (output, error) = (Output::stdout(), Output::stderr());
+    let (output, error) = (Output::stdout(backlog.clone()), Output::stderr(backlog));
     let raw_mode = if terminal { RawMode::enter()? } else { None };
     let requests = ask(&writer, terminal, command).await.context("the edge cut the connection")?;
     let (started, start) = oneshot::channel();
