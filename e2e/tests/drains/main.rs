@@ -26,7 +26,6 @@ mod destinations;
 mod lines;
 mod ownership;
 mod refusals;
-mod throughput;
 
 use lines::Delivered;
 
