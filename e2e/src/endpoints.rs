@@ -68,7 +68,8 @@ impl Endpoints {
         let session = sessions.first().context("a session has ended")?;
         let mut found = Vec::new();
         for arrivals in self.arrivals()? {
-            for arrival in &arrivals {
+            // Test lines of a drain are nobody's session.
+            for arrival in arrivals.iter().filter(|arrival| arrival.field("source") != "activity") {
                 for (name, value) in [
                     ("user_email", EMAIL),
                     ("user_name", NAME),

@@ -129,7 +129,7 @@ impl Platform {
         Ok(platform)
     }
 
-    /// Starts the stopped platform again, and waits until it is ready.
+    /// Starts the stopped platform again, on the same ports, and waits until it is ready.
     pub async fn start_again(&mut self) -> Result<()> {
         let log = self.folder.path().join("platform.log");
         // What an earlier start said would be taken for what this one says.
@@ -158,7 +158,10 @@ impl Platform {
     pub fn up_command(&self) -> Result<Command> {
         let mut up = self.cli().command(&["up", "--json", "--data-dir"])?;
         up.arg(self.data());
-        up.args(["--api-listen", "127.0.0.1:0", "--ssh-listen", "127.0.0.1:0"]);
+        // Free ports at the first start, and the same ones at the next.
+        let api_port = self.api.rsplit(':').next().filter(|port| !port.is_empty()).unwrap_or("0");
+        up.args(["--api-listen", &format!("127.0.0.1:{api_port}")]);
+        up.args(["--ssh-listen", &format!("127.0.0.1:{}", self.ssh_port)]);
         up.args(["--ssh-session-network", "none"]);
         up.args(["--drain-allow-network", "127.0.0.0/8,::1/128"]).args(&self.settings);
         Ok(up)

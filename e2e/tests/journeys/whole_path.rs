@@ -87,42 +87,6 @@ async fn plain_openssh_has_pipes_statuses_and_two_outputs() -> Result<()> {
 }
 
 #[tokio::test]
-async fn sessions_of_one_multiplexed_connection_are_apart() -> Result<()> {
-    let (platform, endpoints) = platform_with_endpoints().await?;
-    let ssh = platform.openssh().await?;
-    let socket = format!("ControlPath={}", platform.folder().join("master").display());
-    let mut master = ssh.ssh("web.production", &["-o", &socket, "-o", "ControlMaster=yes", "-T"]);
-    master.arg("echo first; cat");
-    // The first session lasts, with its connection, until its input ends.
-    let mut master = master
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    let path = platform.folder().join("master");
-    wait::until_true("the master's socket", DEADLINE, async || Ok(path.exists())).await?;
-    for status in [3, 4] {
-        let mut second = ssh.ssh("web.production", &["-o", &socket, "-T"]);
-        second.arg(format!("echo second; exit {status}"));
-        let finished = process::finish(second, DEADLINE).await?;
-        assert_eq!((finished.status.code(), finished.text()), (Some(status), "second\n".into()));
-    }
-    drop(master.stdin.take());
-    let output = tokio::time::timeout(DEADLINE, master.wait_with_output()).await??;
-    assert_eq!(output.stdout, b"first\n");
-
-    let sessions = endpoints.sessions_ended(3, DEADLINE).await?;
-    let [syslog, _] = endpoints.arrivals()?;
-    let mut said = Vec::new();
-    for session in &sessions {
-        said.push(without_a_gap(&syslog, session, "stdout")?.1.concat());
-    }
-    said.sort();
-    assert_eq!(said, ["first", "second", "second"]);
-    Ok(())
-}
-
-#[tokio::test]
 async fn paused_drain_misses_nothing_once_it_goes_on() -> Result<()> {
     let (platform, endpoints) = platform_with_endpoints().await?;
     let cli = platform.cli();
