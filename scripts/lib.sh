@@ -100,7 +100,8 @@ ensure_docker() {
     echo "No Docker daemon answers: starting one, with its files in $folder"
     mkdir -p "$folder"
     local file
-    for file in /sys/class/net/docker0 /etc/docker/key.json /etc/docker /opt/containerd; do
+    for file in /sys/class/net/docker0 /etc/docker/key.json /etc/docker /opt/containerd \
+        /run/containerd /run/docker; do
         [[ -e $file ]] || echo "$file"
     done >"$folder/made"
     # Without rules in the machine's firewall: nothing in a demo or a test needs the network.
