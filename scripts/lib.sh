@@ -86,9 +86,10 @@ AS_ROOT
 
 docker_answers() { timeout 20 docker version; }
 
-# ensure_docker FOLDER: starts the daemon, with its files in FOLDER, if none answers.
+# ensure_docker FOLDER [FLAG...]: starts the daemon, with its files in FOLDER, if none answers.
 ensure_docker() {
     local folder=$1 answer
+    shift
     answer=$(docker_answers 2>&1) && return
     if [[ $answer == *"permission denied"* ]]; then
         fail "Docker runs, but this user may not use it. Run: sudo usermod -aG docker $USER" \
@@ -104,10 +105,9 @@ ensure_docker() {
         /run/containerd /run/docker; do
         [[ -e $file ]] || echo "$file"
     done >"$folder/made"
-    # Without rules in the machine's firewall: nothing in a demo or a test needs the network.
     # setsid: Ctrl-C is for the script, which then stops the daemon in order.
     as_root setsid dockerd --data-root "$folder/data" --exec-root "/run/spillway-docker-$$" \
-        --pidfile "$folder/pid" --group "$(id -gn)" --iptables=false --ip-forward=false \
+        --pidfile "$folder/pid" --group "$(id -gn)" --ip-forward=false "$@" \
         >"$folder/log" 2>&1 </dev/null &
     echo "/run/spillway-docker-$$" >"$folder/exec-root"
     local attempt
