@@ -156,11 +156,7 @@ impl Store {
 
 fn engineer(row: &PgRow) -> Result<Engineer, StoreError> {
     let id: Uuid = row.try_get("id")?;
-    Ok(Engineer {
-        id: Id::from_uuid(id),
-        email: row.try_get("email")?,
-        name: row.try_get("name")?,
-    })
+    Ok(Engineer { id: Id::from_uuid(id), email: row.try_get("email")?, name: row.try_get("name")? })
 }
 
 fn destination(row: &PgRow) -> Result<Destination, StoreError> {
