@@ -90,7 +90,8 @@ fn write(text: &str) -> Result<()> {
     }
 }
 
-/// A line for each value, named by its path.
+/// A line for each value, named by its path. A text of several lines, such as a certificate, stays
+/// in its column, so it cannot pass for other values.
 fn flatten(path: &str, value: &Value, lines: &mut String) {
     match value {
         Value::Object(fields) if !fields.is_empty() => {
@@ -105,7 +106,13 @@ fn flatten(path: &str, value: &Value, lines: &mut String) {
             }
         }
         value => {
-            let text = readable(value);
+            let text = match value {
+                Value::String(text) => {
+                    let shown: Vec<String> = text.lines().map(shown).collect();
+                    shown.join(&format!("\n{:29}", ""))
+                }
+                value => readable(value),
+            };
             lines.push_str(format!("{path:<28} {text}").trim_end());
             lines.push('\n');
         }
@@ -115,13 +122,20 @@ fn flatten(path: &str, value: &Value, lines: &mut String) {
 fn readable(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => visible(&without_fraction(text)),
+        Value::String(text) => shown(text),
+        Value::Number(number) if number.is_f64() => {
+            format!("{:.1}", number.as_f64().unwrap_or_default())
+        }
         Value::Array(items) if items.iter().all(Value::is_string) => {
             let texts: Vec<String> = items.iter().map(readable).collect();
             texts.join(" ")
         }
         other => visible(&other.to_string()),
     }
+}
+
+fn shown(text: &str) -> String {
+    visible(&without_fraction(text))
 }
 
 /// Replaces control characters, and those that reorder what stands beside them.
@@ -170,8 +184,17 @@ mod tests {
     #[test]
     fn item_is_shown_as_one_line_for_each_value() {
         let mut lines = String::new();
-        flatten("", &json!({"a": {"b": 1, "c": null}, "d": ["x", "y"]}), &mut lines);
+        flatten("", &json!({"a": {"b": 1.25, "c": null}, "d": ["x", "y"]}), &mut lines);
         let words: Vec<Vec<&str>> = lines.lines().map(|l| l.split_whitespace().collect()).collect();
-        assert_eq!(words, [vec!["a.b", "1"], vec!["a.c", "-"], vec!["d", "x", "y"]]);
+        assert_eq!(words, [vec!["a.b", "1.2"], vec!["a.c", "-"], vec!["d", "x", "y"]]);
+    }
+
+    #[test]
+    fn text_of_several_lines_stays_in_its_column() {
+        let mut lines = String::new();
+        flatten("", &json!({"note": "first\nstate  active\n"}), &mut lines);
+        let second = lines.lines().nth(1).expect("a second line");
+        assert!(second.starts_with(&" ".repeat(29)), "{lines}");
+        assert_eq!(lines.lines().count(), 2);
     }
 }
