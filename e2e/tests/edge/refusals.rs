@@ -4,7 +4,7 @@ use anyhow::Result;
 use e2e::docker::docker;
 use e2e::process;
 
-use crate::fixture::{DEADLINE, Fixture, WEB, app, environment, member, organization, user};
+use crate::fixture::{DEADLINE, Fixture, WEB, app, environment, member, organization, story, user};
 
 async fn refused(fixture: &Fixture, user_name: &str, options: &[&str]) -> Result<String> {
     let mut ssh = fixture.ssh.ssh(user_name, options);
@@ -37,6 +37,25 @@ async fn what_is_forbidden_and_what_does_not_exist_look_the_same() -> Result<()>
         assert_eq!(refused(&fixture, WEB, &[]).await?, no_access);
     }
     assert!(fixture.sessions().await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_session_opens_while_records_cannot_be_kept() -> Result<()> {
+    let fixture = Fixture::start().await?;
+    fixture.client.batch_execute("revoke insert on stream.blocks from spillway_edge").await?;
+    let sentence = refused(&fixture, WEB, &[]).await?;
+    assert!(sentence.contains("records cannot be kept"), "{sentence}");
+    let refused = fixture.sessions().await?[0];
+    assert_eq!(fixture.closed(refused).await?.0, "refused");
+
+    let grant = "grant insert (id, made_at, environment_id, header, payload) \
+        on stream.blocks to spillway_edge";
+    fixture.client.batch_execute(grant).await?;
+    let next = fixture.run(&[], "echo open").await?;
+    assert_eq!(next.text(), "open\n", "{}", next.error_text());
+    // What was begun is in the stream after all, with its end.
+    assert_eq!(story(&fixture.records(refused).await?).last(), Some(&"session_ended"));
     Ok(())
 }
 
