@@ -32,7 +32,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(2);
 /// The one way of records into the stream. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Gate {
-    stream: Arc<dyn LogStream>,
+    /// `None`: nothing is recorded.
+    stream: Option<Arc<dyn LogStream>>,
     tasks: Shutdown,
     abandoned: CancellationToken,
     lanes: Arc<Mutex<HashMap<Id<Environment>, Lane>>>,
@@ -67,7 +68,14 @@ impl Gate {
     /// A gate in front of a stream; its tasks run under `tasks`.
     #[must_use]
     pub(crate) fn new(stream: Arc<dyn LogStream>, tasks: Shutdown) -> Self {
-        Self { stream, tasks, abandoned: CancellationToken::new(), lanes: Arc::default() }
+        Self { stream: Some(stream), ..Self::open(tasks) }
+    }
+
+    /// A gate that keeps nothing and gives every event back at once: only to measure what
+    /// recording costs.
+    #[must_use]
+    pub(crate) fn open(tasks: Shutdown) -> Self {
+        Self { stream: None, tasks, abandoned: CancellationToken::new(), lanes: Arc::default() }
     }
 
     /// Takes records of one environment and gives each its future, in the same order. Records of
@@ -84,6 +92,12 @@ impl Gate {
                 (Waiting { record, durable }, Durable(receiver))
             })
             .unzip();
+        let Some(stream) = &self.stream else {
+            for Waiting { record, durable } in waiting {
+                drop(durable.send(record.event));
+            }
+            return durables;
+        };
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         if self.abandoned.is_cancelled() {
             // Dropping the senders tells the callers.
@@ -91,7 +105,7 @@ impl Gate {
             lane.extend(waiting);
         } else {
             lanes.insert(environment, waiting.into());
-            self.tasks.spawn(self.clone().append_all(environment));
+            self.tasks.spawn(self.clone().append_all(stream.clone(), environment));
         }
         durables
     }
@@ -106,7 +120,7 @@ impl Gate {
         self.abandoned.cancelled().await;
     }
 
-    async fn append_all(self, environment: Id<Environment>) {
+    async fn append_all(self, stream: Arc<dyn LogStream>, environment: Id<Environment>) {
         while let Some((records, durables)) = self.next_batch(environment) {
             let block = match Block::encode(environment, &records) {
                 Ok(block) => Arc::new(block),
@@ -116,7 +130,7 @@ impl Gate {
                     continue;
                 }
             };
-            if !self.append(environment, block).await {
+            if !self.append(&*stream, environment, block).await {
                 self.lanes.lock().unwrap_or_else(PoisonError::into_inner).remove(&environment);
                 return;
             }
@@ -128,13 +142,18 @@ impl Gate {
     }
 
     /// Appends until it succeeds; false if the process stops first.
-    async fn append(&self, environment: Id<Environment>, block: Arc<Block>) -> bool {
+    async fn append(
+        &self,
+        stream: &dyn LogStream,
+        environment: Id<Environment>,
+        block: Arc<Block>,
+    ) -> bool {
         let mut delay = FIRST_RETRY;
         loop {
             // Losing the append loses nothing: only a stopping process does, and reveals nothing.
             let outcome = tokio::select! {
                 () = self.abandoned.cancelled() => return false,
-                outcome = self.stream.append(block.clone()) => outcome,
+                outcome = stream.append(block.clone()) => outcome,
             };
             let Err(error) = outcome else { return true };
             tracing::warn!(%environment, %error, "records are not durable yet; sessions wait");

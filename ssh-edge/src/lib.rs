@@ -102,6 +102,19 @@ pub struct Bound {
 
 /// Reads the keys, takes the runtime folder, connects and listens.
 pub async fn bind(config: Config) -> Result<Bound, StartError> {
+    bind_with(config, |stream, tasks| Gate::new(stream, tasks)).await
+}
+
+/// The same for an edge that records nothing: it exists only to measure what recording costs. No
+/// program of the product calls it.
+pub async fn bind_unrecorded(config: Config) -> Result<Bound, StartError> {
+    bind_with(config, |_, tasks| Gate::open(tasks)).await
+}
+
+async fn bind_with(
+    config: Config,
+    gate: impl FnOnce(Arc<PostgresStream>, Shutdown) -> Gate,
+) -> Result<Bound, StartError> {
     let Config { settings, connections } = config;
     let keys = Keys::load(&connections)?;
     let directory = RuntimeDirectory::open(&settings.ssh_runtime_dir)?;
@@ -118,7 +131,7 @@ pub async fn bind(config: Config) -> Result<Bound, StartError> {
     let edge = Edge {
         store,
         stream: stream.clone(),
-        gate: Gate::new(stream, tasks.clone()),
+        gate: gate(stream, tasks.clone()),
         runtime: Arc::new(Docker::new(
             settings.ssh_docker_host.clone(),
             settings.ssh_session_network.clone(),
