@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use model::{Event, Origin, OutputStream, Record, Timestamp};
 
 use crate::gate::{Durable, Gate};
@@ -36,7 +37,7 @@ impl Recorder {
     }
 
     /// What a program wrote, as an event.
-    pub(crate) fn output(&mut self, stream: OutputStream, bytes: Vec<u8>) -> Event {
+    pub(crate) fn output(&mut self, stream: OutputStream, bytes: Bytes) -> Event {
         let counter = match stream {
             OutputStream::Stdout => &mut self.stdout_bytes,
             OutputStream::Stderr => &mut self.stderr_bytes,

@@ -4,15 +4,14 @@
 //! Invariants: what was packed is unpacked exactly, or not at all; what is unpacked is of untrusted
 //! size, so nothing is reserved that the limits below do not allow.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use model::{Environment, Id, Record};
 use uuid::Uuid;
-use zstd::bulk::{Compressor, Decompressor};
-use zstd::zstd_safe::{self, CParameter};
 
+mod codec;
 mod event;
 mod header;
 mod payload;
@@ -26,8 +25,6 @@ const MAX_UNCOMPRESSED: usize = 64 << 20;
 const MAX_HEADER: usize = 4 << 20;
 /// The most records of a block.
 const MAX_RECORDS: usize = 1 << 17;
-/// 540 MB/s on one core, and higher levels gain little on log text.
-const LEVEL: i32 = 1;
 
 /// The records cannot be packed into one block.
 #[derive(Debug, thiserror::Error)]
@@ -83,8 +80,8 @@ pub enum DecodeError {
 pub struct Block {
     id: Uuid,
     header: Header,
-    header_bytes: Vec<u8>,
-    payload: Vec<u8>,
+    header_bytes: Bytes,
+    payload: Bytes,
 }
 
 impl Block {
@@ -101,28 +98,33 @@ impl Block {
         if let Some(found) = environments.find(|found| *found != environment) {
             return Err(EncodeError::OtherEnvironment { found, expected: environment });
         }
-        let packed = payload::pack(records)?;
-        let header = Header::of(environment, records, packed.len());
-        let header_bytes = header.pack();
-        if packed.len() > MAX_UNCOMPRESSED || header_bytes.len() > MAX_HEADER {
+        let (length, payload) = codec::pack(records)?;
+        let header = Header::of(environment, records, length);
+        let header_bytes = Bytes::from(header.pack());
+        if header_bytes.len() > MAX_HEADER {
             return Err(EncodeError::TooLarge);
         }
-        let payload = compress(&packed).map_err(EncodeError::Compress)?;
         Ok(Self { id: Uuid::now_v7(), header, header_bytes, payload })
     }
 
     /// A block as it was kept. The header is checked now, the payload when it is unpacked.
-    pub fn from_parts(id: Uuid, header: Vec<u8>, payload: Vec<u8>) -> Result<Self, DecodeError> {
+    pub fn from_parts(
+        id: Uuid,
+        header: impl Into<Bytes>,
+        payload: impl Into<Bytes>,
+    ) -> Result<Self, DecodeError> {
         if id.get_version_num() != 7 {
             return Err(DecodeError::Damaged("its id is not a UUIDv7"));
         }
-        Ok(Self { id, header: Header::parse(&header)?, header_bytes: header, payload })
+        let (header_bytes, payload) = (header.into(), payload.into());
+        Ok(Self { id, header: Header::parse(&header_bytes)?, header_bytes, payload })
     }
 
-    /// Unpacks the records, and checks them against the header.
+    /// Unpacks the records, and checks them against the header. Their bytes are slices of one buffer of
+    /// [`Header::uncompressed_bytes`], which is freed with the last of them.
     pub fn records(&self) -> Result<Vec<Record>, DecodeError> {
         let length = self.header.uncompressed_bytes;
-        let packed = decompress(&self.payload, length)?;
+        let packed = codec::decompress(&self.payload, length)?;
         let records = payload::unpack(&packed, self.header.records)?;
         // The payload has zstd's checksum; this one comparison covers the header.
         if Header::of(self.header.environment, &records, packed.len()) != self.header
@@ -179,50 +181,6 @@ impl fmt::Debug for Block {
             .field("header", &self.header)
             .field("payload_bytes", &self.payload.len())
             .finish_non_exhaustive()
-    }
-}
-
-thread_local! {
-    // Making one of these costs more than using it on what a key's echo takes.
-    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
-    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
-}
-
-fn compress(packed: &[u8]) -> std::io::Result<Vec<u8>> {
-    COMPRESSOR.with_borrow_mut(|slot| {
-        let compressor = if let Some(compressor) = slot {
-            compressor
-        } else {
-            let mut compressor = Compressor::new(LEVEL)?;
-            compressor.set_parameter(CParameter::ChecksumFlag(true))?;
-            slot.insert(compressor)
-        };
-        compressor.compress(packed)
-    })
-}
-
-fn decompress(payload: &[u8], length: usize) -> Result<Vec<u8>, DecodeError> {
-    // Header and payload must agree before anything is reserved.
-    match zstd_safe::get_frame_content_size(payload) {
-        Ok(Some(size)) if size == length as u64 => {}
-        _ => {
-            return Err(DecodeError::Damaged(
-                "its payload has another length than its header says",
-            ));
-        }
-    }
-    let packed = DECOMPRESSOR.with_borrow_mut(|slot| {
-        let decompressor = match slot {
-            Some(decompressor) => decompressor,
-            None => slot.insert(Decompressor::new()?),
-        };
-        decompressor.decompress(payload, length)
-    });
-    let packed = packed.map_err(|_| DecodeError::Damaged("its payload does not decompress"))?;
-    if packed.len() == length {
-        Ok(packed)
-    } else {
-        Err(DecodeError::Damaged("its payload is shorter than its header says"))
     }
 }
 

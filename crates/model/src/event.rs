@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 /// Which of a program's outputs bytes came from. With a pty there is one, `Stdout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OutputStream {
@@ -73,7 +75,8 @@ pub struct SessionStarted {
     pub reason: Option<String>,
 }
 
-/// What happened.
+/// What happened. Bytes are shared, not copied: those of a record that was read from the stream keep
+/// all bytes of its block in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A session showed bytes. `offset` counts the bytes of this stream before these.
@@ -83,19 +86,19 @@ pub enum Event {
         /// Bytes of this stream before these.
         offset: u64,
         /// The bytes.
-        bytes: Vec<u8>,
+        bytes: Bytes,
     },
     /// A session was given bytes, where the environment's policy records input.
     Input {
         /// Bytes of input before these.
         offset: u64,
         /// The bytes.
-        bytes: Vec<u8>,
+        bytes: Bytes,
     },
     /// An app, a database or the platform wrote a line; `bytes` has no line end.
     Line {
         /// The line.
-        bytes: Vec<u8>,
+        bytes: Bytes,
     },
     /// An ephemeral session began.
     SessionStarted(SessionStarted),

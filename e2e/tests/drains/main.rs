@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use bytes::Bytes;
 use e2e::postgres::TestDatabase;
 use e2e::process::Process;
 use e2e::wait;
@@ -246,7 +247,7 @@ impl Session {
     }
 
     fn output(&mut self, bytes: impl AsRef<[u8]>) -> Record {
-        let bytes = bytes.as_ref().to_vec();
+        let bytes = Bytes::copy_from_slice(bytes.as_ref());
         let offset = self.shown.len() as u64;
         self.shown.extend_from_slice(&bytes);
         self.event(Event::Output { stream: OutputStream::Stdout, offset, bytes })

@@ -332,7 +332,7 @@ fn check(records: &[Record]) -> Result<()> {
 /// What the records hold of one output.
 pub(crate) fn output(records: &[Record], wanted: OutputStream) -> Vec<u8> {
     let pieces = records.iter().filter_map(|record| match &record.event {
-        Event::Output { stream, bytes, .. } if *stream == wanted => Some(bytes.as_slice()),
+        Event::Output { stream, bytes, .. } if *stream == wanted => Some(bytes.as_ref()),
         _ => None,
     });
     pieces.collect::<Vec<_>>().concat()

@@ -69,7 +69,7 @@ impl Appender {
         let seq = self.next_seq;
         self.next_seq += 1;
         let event =
-            Event::Output { stream: OutputStream::Stdout, offset: 0, bytes: bytes.to_vec() };
+            Event::Output { stream: OutputStream::Stdout, offset: 0, bytes: bytes.to_vec().into() };
         Record { origin: Arc::clone(&self.origin), seq, at: Timestamp::now(), event }
     }
 

@@ -122,7 +122,7 @@ async fn session(
             .map(|&length| {
                 let stream =
                     if length % 2 == 0 { OutputStream::Stdout } else { OutputStream::Stderr };
-                recorder.output(stream, vec![7; length])
+                recorder.output(stream, vec![7; length].into())
             })
             .collect();
         for durable in recorder.record(events) {
@@ -209,7 +209,7 @@ async fn blocks_are_bounded() {
     let (memory, gate) = gate(vec![Outcome::Slow]);
     let mut recorder = Recorder::new(gate, origin(Id::generate()));
     let outputs: Vec<Event> =
-        (0..64).map(|_| recorder.output(OutputStream::Stdout, vec![0; 65_536])).collect();
+        (0..64).map(|_| recorder.output(OutputStream::Stdout, vec![0; 65_536].into())).collect();
     for durable in recorder.record(outputs) {
         durable.await.expect("durable");
     }

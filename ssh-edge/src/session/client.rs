@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use model::{Event, ExitStatus, OutputStream};
 use russh::server::{Handle, Msg};
 use russh::{ChannelWriteHalf, Sig};
@@ -60,10 +59,10 @@ impl Client {
     async fn write(&self, event: Event) -> Result<(), russh::Error> {
         match event {
             Event::Output { stream: OutputStream::Stdout, bytes, .. } => {
-                self.channel.data_bytes(Bytes::from(bytes)).await
+                self.channel.data_bytes(bytes).await
             }
             Event::Output { stream: OutputStream::Stderr, bytes, .. } => {
-                self.channel.extended_data_bytes(STDERR, Bytes::from(bytes)).await
+                self.channel.extended_data_bytes(STDERR, bytes).await
             }
             Event::Exit(ExitStatus::Code(code)) => self.channel.exit_status(code).await,
             Event::Exit(ExitStatus::Signal { name, core_dumped }) => self

@@ -163,7 +163,7 @@ impl Running<'_> {
     }
 
     fn output(&mut self, stream: OutputStream, bytes: Bytes) -> Event {
-        self.opened.recorder.output(stream, bytes.into())
+        self.opened.recorder.output(stream, bytes)
     }
 
     fn last_event(&self, ending: &Ending) -> Event {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use model::{ExitStatus, OutputStream, TerminalSize};
 
 use super::DecodeError;
@@ -180,16 +181,12 @@ pub(super) fn pack(event: &model::Event) -> Event {
     }
 }
 
-/// The event, with its bytes taken from the front of `carried`.
-pub(super) fn unpack(event: Event, carried: &mut &[u8]) -> Result<model::Event, DecodeError> {
+/// The event, with its bytes taken, not copied, from the front of `carried`.
+pub(super) fn unpack(event: Event, carried: &mut Bytes) -> Result<model::Event, DecodeError> {
     use model::Event as Model;
-    let mut take = |length: u64| -> Result<Vec<u8>, DecodeError> {
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let (bytes, rest) = carried
-            .split_at_checked(length)
-            .ok_or(DecodeError::Damaged("a record's bytes are cut off"))?;
-        *carried = rest;
-        Ok(bytes.to_vec())
+    let mut take = |length: u64| match usize::try_from(length) {
+        Ok(length) if length <= carried.len() => Ok(carried.split_to(length)),
+        _ => Err(DecodeError::Damaged("a record's bytes are cut off")),
     };
     Ok(match event {
         Event::Output(Output { stream, offset, length }) => Model::Output {
@@ -218,7 +215,7 @@ pub(super) fn unpack(event: Event, carried: &mut &[u8]) -> Result<model::Event, 
             Model::Resize { size: TerminalSize { columns, rows } }
         }
         Event::Env(name) => Model::Env { name },
-        Event::Exec(Carried { length, .. }) => Model::Exec { command: take(length)? },
+        Event::Exec(Carried { length, .. }) => Model::Exec { command: take(length)?.into() },
         Event::Shell(()) => Model::Shell,
         Event::Subsystem(name) => Model::Subsystem { name },
         Event::Signal(name) => Model::Signal { name },

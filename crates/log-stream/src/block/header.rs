@@ -1,8 +1,9 @@
 //! The header: what a reader can know of a block without unpacking its records.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use model::{Environment, Event, Id, Producer, Record, Source, Timestamp};
+use model::{Environment, Event, Id, Origin, Producer, Record, Source, Timestamp};
 use prost::Message as _;
 
 use super::wire::{self, VERSION};
@@ -84,15 +85,22 @@ impl Header {
         let mut producers: Vec<ProducerSpan> = Vec::new();
         let mut places = HashMap::new();
         let mut sources = [false; Source::ALL.len()];
+        let mut last: Option<(&Arc<Origin>, usize)> = None;
         for record in records {
-            for (source, present) in Source::ALL.iter().zip(&mut sources) {
-                *present |= *source == record.origin.source;
-            }
-            let producer = record.origin.producer;
-            let place = *places.entry(producer).or_insert(producers.len());
+            // Neighbours mostly share their origin; that spares looking for its place.
+            let place = match last {
+                Some((origin, place)) if Arc::ptr_eq(origin, &record.origin) => place,
+                _ => {
+                    for (source, present) in Source::ALL.iter().zip(&mut sources) {
+                        *present |= *source == record.origin.source;
+                    }
+                    *places.entry(record.origin.producer).or_insert(producers.len())
+                }
+            };
+            last = Some((&record.origin, place));
             if place == producers.len() {
                 producers.push(ProducerSpan {
-                    producer,
+                    producer: record.origin.producer,
                     first_seq: record.seq,
                     last_seq: record.seq,
                     last_at: record.at,

@@ -9,33 +9,34 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::{Buf as _, Bytes};
 use model::{Event, Origin, Record, Timestamp};
 use prost::Message as _;
-use prost::bytes::Buf as _;
 
 use super::{DecodeError, EncodeError, MAX_UNCOMPRESSED, event, wire};
 
 /// What the messages of a record take at most beside its texts: to reserve once, mostly.
 const RECORD_BYTES: usize = 32;
 
-pub(super) fn pack(records: &[Record]) -> Result<Vec<u8>, EncodeError> {
+/// Packs into `packed`, which is empty.
+pub(super) fn pack(records: &[Record], packed: &mut Vec<u8>) -> Result<(), EncodeError> {
     let carried = records.iter().map(|record| carried(&record.event).len()).sum::<usize>();
     if carried > MAX_UNCOMPRESSED {
         return Err(EncodeError::TooLarge);
     }
-    let mut packed = Vec::with_capacity(carried + 512 + records.len() * RECORD_BYTES);
+    packed.reserve(carried + 512 + records.len() * RECORD_BYTES);
     // Appending to a Vec does not run out of room, which is the only error there is.
     let full = |_| EncodeError::TooLarge;
-    prost::encode_length_delimiter(carried, &mut packed).map_err(full)?;
+    prost::encode_length_delimiter(carried, packed).map_err(full)?;
     for record in records {
         packed.extend_from_slice(self::carried(&record.event));
     }
 
     let mut origins = Origins::default();
     let places: Vec<usize> = records.iter().map(|record| origins.place(&record.origin)).collect();
-    prost::encode_length_delimiter(origins.list.len(), &mut packed).map_err(full)?;
+    prost::encode_length_delimiter(origins.list.len(), packed).map_err(full)?;
     for origin in &origins.list {
-        wire::origin(origin).encode_length_delimited(&mut packed).map_err(full)?;
+        wire::origin(origin).encode_length_delimited(packed).map_err(full)?;
     }
 
     let mut state = Deltas::new(origins.list.len());
@@ -44,16 +45,19 @@ pub(super) fn pack(records: &[Record]) -> Result<Vec<u8>, EncodeError> {
         let origin = u32::try_from(place).map_err(|_| EncodeError::TooLarge)?;
         let event = Some(event::pack(&record.event));
         let message = event::Record { origin, seq_skip, at_change, event };
-        message.encode_length_delimited(&mut packed).map_err(full)?;
+        message.encode_length_delimited(packed).map_err(full)?;
     }
-    Ok(packed)
+    Ok(())
 }
 
-pub(super) fn unpack(mut rest: &[u8], expected: u32) -> Result<Vec<Record>, DecodeError> {
+/// The records' bytes are slices of `packed`, so each of them keeps all of it in memory.
+pub(super) fn unpack(packed: &Bytes, expected: u32) -> Result<Vec<Record>, DecodeError> {
+    let mut rest: &[u8] = packed;
     let carried = prost::decode_length_delimiter(&mut rest)?;
-    let (mut carried, mut rest) = rest
+    let (carried, mut rest) = rest
         .split_at_checked(carried)
         .ok_or(DecodeError::Damaged("its records' bytes are cut off"))?;
+    let mut carried = packed.slice_ref(carried);
 
     let count = prost::decode_length_delimiter(&mut rest)?;
     if count > expected as usize {
@@ -66,7 +70,8 @@ pub(super) fn unpack(mut rest: &[u8], expected: u32) -> Result<Vec<Record>, Deco
     }
 
     let mut state = Deltas::new(origins.len());
-    let mut records = Vec::new();
+    // Each record takes at least two bytes, so this reserves no more than what came pays for.
+    let mut records = Vec::with_capacity((expected as usize).min(rest.len() / 2));
     while rest.has_remaining() {
         if records.len() >= expected as usize {
             return Err(DecodeError::Damaged("it has more records than its header says"));
@@ -87,12 +92,10 @@ pub(super) fn unpack(mut rest: &[u8], expected: u32) -> Result<Vec<Record>, Deco
 }
 
 /// The bytes that stand apart from the record's message.
-const fn carried(event: &Event) -> &[u8] {
+fn carried(event: &Event) -> &[u8] {
     match event {
-        Event::Output { bytes, .. }
-        | Event::Input { bytes, .. }
-        | Event::Line { bytes }
-        | Event::Exec { command: bytes } => bytes.as_slice(),
+        Event::Output { bytes, .. } | Event::Input { bytes, .. } | Event::Line { bytes } => bytes,
+        Event::Exec { command } => command,
         _ => &[],
     }
 }

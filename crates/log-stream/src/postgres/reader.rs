@@ -202,10 +202,10 @@ fn page(environment: Id<Environment>, rows: &[Row], limit: usize) -> Result<Page
             return Ok(Page { blocks, after: After::Unsettled });
         }
         let position = position(row)?;
-        let payload: Vec<u8> = row.try_get(5)?;
+        let (header, payload) = (row.try_get::<_, Vec<u8>>(4)?, row.try_get::<_, Vec<u8>>(5)?);
         bytes += payload.len();
-        let block = Block::from_parts(row.try_get::<_, Uuid>(2)?, row.try_get(4)?, payload)
-            .and_then(|block| {
+        let block =
+            Block::from_parts(row.try_get::<_, Uuid>(2)?, header, payload).and_then(|block| {
                 if block.header().environment == environment {
                     Ok((position, block))
                 } else {

@@ -83,7 +83,7 @@ fn blocks(acts: &[Vec<Act>]) -> Vec<Vec<Record>> {
                 };
                 let begun = *offset;
                 *offset += bytes.len() as u64;
-                Event::Output { stream, offset: begun, bytes: bytes.clone() }
+                Event::Output { stream, offset: begun, bytes: bytes.clone().into() }
             }
         };
         *seq += 1;
