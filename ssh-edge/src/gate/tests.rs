@@ -233,7 +233,7 @@ async fn abandoned_gate_reveals_nothing_and_takes_nothing() {
 async fn open_gate_gives_everything_back_in_order_and_keeps_nothing() {
     let gate = Gate::open(Shutdown::new());
     let mut recorder = Recorder::new(gate.clone(), origin(Id::generate()));
-    let output = recorder.output(OutputStream::Stdout, vec![7; 10]);
+    let output = recorder.output(OutputStream::Stdout, vec![7; 10].into());
     let events = [Event::Shell, output];
     for (event, durable) in events.clone().into_iter().zip(recorder.record(events)) {
         assert_eq!(durable.await, Ok(event));
