@@ -174,6 +174,11 @@ impl TestCluster {
         format!("postgres://postgres@{folder}/postgres")
     }
 
+    /// The server's first process.
+    pub fn pid(&self) -> Result<Pid> {
+        self.server.as_ref().context("PostgreSQL is not running")?.pid()
+    }
+
     /// Starts the stopped or killed server and waits until it answers.
     pub async fn start_again(&mut self) -> Result<()> {
         let mut command = self.command("postgres")?;

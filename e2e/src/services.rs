@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
 use tokio::process::Command;
@@ -88,6 +88,12 @@ impl Services {
         };
         self.running.swap_remove(at).1.stop(Signal::KILL, DEADLINE).await?;
         Ok(())
+    }
+
+    /// A running service's process id.
+    pub fn pid(&self, service: Service) -> Result<Pid> {
+        let found = self.running.iter().find(|(running, _)| *running == service);
+        found.with_context(|| format!("{service:?} is not running"))?.1.pid()
     }
 
     /// The database.

@@ -26,36 +26,7 @@ pub struct Terminal {
 impl Terminal {
     /// Starts `command` as the leader of a new session on a terminal of this size.
     pub fn start(command: Command, columns: u16, rows: u16) -> Result<Self> {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-        grantpt(&master)?;
-        unlockpt(&master)?;
-        let name = ptsname(&master, Vec::new())?;
-        let slave = rustix::fs::open(
-            &*name,
-            OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
-        tcsetwinsize(&master, size(columns, rows))?;
-        // setsid makes its standard input the controlling terminal, then becomes the program.
-        let command = command.into_std();
-        let mut leader = Command::new("setsid");
-        leader.arg("--ctty").arg(command.get_program()).args(command.get_args());
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => leader.env(name, value),
-                None => leader.env_remove(name),
-            };
-        }
-        if let Some(folder) = command.get_current_dir() {
-            leader.current_dir(folder);
-        }
-        let child = leader
-            .stdin(slave.try_clone()?)
-            .stdout(slave.try_clone()?)
-            .stderr(slave)
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        let (child, master) = start_on_terminal(command, columns, rows)?;
         let shown = Arc::default();
         let terminal = Self { child, master, shown };
         terminal.read_in_background()?;
@@ -115,6 +86,22 @@ impl Terminal {
         waited.with_context(|| format!("the terminal shows:\n{}", self.text()))
     }
 
+    /// Waits until these bytes are on the screen, and no longer: for measuring.
+    pub async fn wait_for_bytes(&mut self, bytes: &[u8], deadline: Duration) -> Result<()> {
+        let found = async {
+            while !self.shown().windows(bytes.len()).any(|window| window == bytes) {
+                if let Some(status) = self.child.try_wait()? {
+                    bail!("the program has ended ({status})");
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            Ok(())
+        };
+        let waited = timeout(deadline, found).await;
+        let waited = waited.unwrap_or_else(|_| bail!("{bytes:?} did not appear"));
+        waited.with_context(|| format!("the terminal shows:\n{}", self.text()))
+    }
+
     /// Changes the terminal's size; the program gets SIGWINCH.
     pub fn resize(&self, columns: u16, rows: u16) -> Result<()> {
         Ok(tcsetwinsize(&self.master, size(columns, rows))?)
@@ -133,6 +120,39 @@ impl Terminal {
     pub fn pid(&self) -> Option<u32> {
         self.child.id()
     }
+}
+
+/// Starts `command` as the leader of a new session on a terminal of this size; gives it, killed when
+/// dropped, and the terminal's other side.
+pub fn start_on_terminal(command: Command, columns: u16, rows: u16) -> Result<(Child, OwnedFd)> {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    grantpt(&master)?;
+    unlockpt(&master)?;
+    let name = ptsname(&master, Vec::new())?;
+    let slave =
+        rustix::fs::open(&*name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
+    tcsetwinsize(&master, size(columns, rows))?;
+    // setsid makes its standard input the controlling terminal, then becomes the program.
+    let command = command.into_std();
+    let mut leader = Command::new("setsid");
+    leader.arg("--ctty").arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => leader.env(name, value),
+            None => leader.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        leader.current_dir(folder);
+    }
+    let child = leader
+        .stdin(slave.try_clone()?)
+        .stdout(slave.try_clone()?)
+        .stderr(slave)
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    Ok((child, master))
 }
 
 const fn size(columns: u16, rows: u16) -> Winsize {

@@ -1,0 +1,123 @@
+//! What Spillway costs, beside what its rivals cost, in one run.
+//!
+//! Everything is measured in rounds, and in each round of every contestant, so that a machine that is
+//! slow for a while is slow for all of them. Nothing is asserted: targets that were missed are said.
+
+#![allow(clippy::print_stdout, reason = "this program talks to the person who runs it")]
+#![allow(clippy::cast_precision_loss, reason = "figures are far below 2^52")]
+#![allow(clippy::cast_possible_truncation, reason = "figures are far below 2^52")]
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::{Parser, ValueEnum};
+use e2e::process::environment_variable;
+use serde_json::json;
+use tokio::process::Command;
+
+mod cpu;
+mod log_text;
+mod machine;
+mod report;
+mod rivals;
+mod session;
+
+use machine::Machine;
+use report::Table;
+
+/// Measures Spillway and its rivals.
+#[derive(Debug, Clone, Parser)]
+struct Options {
+    /// Only this part; may be repeated.
+    #[arg(long, value_enum)]
+    only: Vec<Part>,
+    /// How many times everything is measured.
+    #[arg(long, default_value_t = 5, value_name = "NUMBER")]
+    rounds: usize,
+    /// Small sizes, to see that it works: the figures mean nothing.
+    #[arg(long)]
+    quick: bool,
+    /// Measure the programs that are there, without building them first.
+    #[arg(long)]
+    skip_build: bool,
+    /// Gets everything, samples included.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Gets the tables.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Sessions, against OpenSSH's server.
+    Session,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let options = Options::parse();
+    // Losing the run ends what it has started: everything does when it is dropped.
+    tokio::select! {
+        outcome = run(&options) => outcome,
+        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+    }
+}
+
+async fn run(options: &Options) -> Result<()> {
+    ensure!(options.rounds > 0, "there is nothing to measure in 0 rounds");
+    let wanted = |part: Part| options.only.is_empty() || options.only.contains(&part);
+    service::install_crypto_provider();
+    if !options.skip_build {
+        build().await?;
+    }
+    for name in ["platform", "spillway-api", "spillway-ssh-edge", "spillway-drain-worker"] {
+        e2e::platform::binary(name)?;
+    }
+    let machine = Machine::look(options.rounds).await?;
+    let mut tables: Vec<Table> = Vec::new();
+    if wanted(Part::Session) {
+        tables.push(session::measure(options).await.context("sessions")?);
+    }
+    let text = report::render(&machine.to_markdown(), &tables);
+    println!("{text}");
+    if let Some(file) = &options.markdown {
+        std::fs::write(file, &text).with_context(|| format!("{}", file.display()))?;
+    }
+    if let Some(file) = &options.json {
+        let tables: Vec<_> = tables.iter().map(Table::to_json).collect();
+        let all = json!({ "machine": machine.to_json(), "tables": tables });
+        std::fs::write(file, format!("{all:#}\n"))
+            .with_context(|| format!("{}", file.display()))?;
+    }
+    let (met, all) =
+        tables.iter().map(Table::met).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    println!("bench: {met} of {all} targets met");
+    Ok(())
+}
+
+/// Builds the programs that are measured, beside this one.
+async fn build() -> Result<()> {
+    let running = std::env::current_exe()?;
+    let target = running.parent().and_then(Path::parent).context("a folder of cargo")?;
+    ensure!(!cfg!(debug_assertions), "run it with --release");
+    let cargo = environment_variable("CARGO").unwrap_or_else(|| "cargo".to_owned());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--release", "--locked", "--workspace", "--bins"]);
+    command.arg("--target-dir").arg(target);
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+    progress("building what is measured");
+    let status = command.stdin(Stdio::null()).status().await.context("cargo")?;
+    ensure!(status.success(), "the programs could not be built");
+    Ok(())
+}
+
+/// Says on standard error what is being done.
+fn progress(what: &str) {
+    use std::sync::OnceLock;
+    static BEGUN: OnceLock<Instant> = OnceLock::new();
+    let seconds = BEGUN.get_or_init(Instant::now).elapsed().as_secs();
+    eprintln!("[{:2}:{:02}] {what}", seconds / 60, seconds % 60);
+}

@@ -1,0 +1,3 @@
+//! What Spillway is compared with.
+
+pub(crate) mod sshd;
