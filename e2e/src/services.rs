@@ -70,12 +70,7 @@ impl Services {
             Service::Worker => None,
         };
         if let Some(port) = port {
-            let address = ([127, 0, 0, 1], port).into();
-            wait::until_true(&format!("{service:?} to listen"), DEADLINE, async || {
-                process.check_running()?;
-                Ok(TcpSocket::new_v4()?.connect(address).await.is_ok())
-            })
-            .await?;
+            wait_for_listener(&mut process, port).await?;
         }
         self.running.push((service, process));
         Ok(())
@@ -132,49 +127,71 @@ impl Services {
         self.folder.path().join(format!("{service:?}.log").to_lowercase())
     }
 
+    /// Starts another edge, of this program, with settings as those of the first; gives it and its
+    /// client.
+    pub async fn start_edge_beside(&self, program: &str) -> Result<(Process, OpenSsh)> {
+        let port = free_port()?;
+        let command = self.edge_command(program, port)?;
+        let mut process = Process::start(command, &self.folder.path().join("beside.log"))?;
+        wait_for_listener(&mut process, port).await?;
+        let keys = self.keys();
+        let client = registered_openssh(&self.cli(), port, &keys, self.folder.path()).await?;
+        Ok((process, client))
+    }
+
+    fn role_url(&self, role: &str) -> Result<String> {
+        let password = std::fs::read_to_string(self.keys().join(format!("{role}.password")))
+            .with_context(|| format!("the password of {role}"))?;
+        let password = model::Secret::new(password.trim().to_owned());
+        Ok(store::migrations::role_url(self.database.admin_url(), role, &password)?)
+    }
+
+    fn edge_command(&self, program: &str, port: u16) -> Result<Command> {
+        let mut command = Command::new(binary(program)?);
+        command.args(["--log-format", "text"]);
+        let keys = self.keys();
+        let mut set = |flag: &str, value: &std::ffi::OsStr| {
+            command.arg(flag).arg(value);
+        };
+        set("--ssh-listen", format!("127.0.0.1:{port}").as_ref());
+        set("--ssh-runtime-dir", self.folder.path().join(format!("edge-{port}")).as_ref());
+        set("--ssh-session-network", "none".as_ref());
+        set("--ssh-database-url", self.role_url("spillway_edge")?.as_ref());
+        set("--ssh-host-key", keys.join("edge_host_key").as_ref());
+        set("--ssh-host-certificate", keys.join("edge_host_key-cert.pub").as_ref());
+        set("--ssh-user-ca-public", keys.join("user_ca.pub").as_ref());
+        set("--ssh-opening-key", keys.join("edge_opening.key").as_ref());
+        Ok(command)
+    }
+
     fn command(&self, service: Service) -> Result<Command> {
         let name = match service {
             Service::Api => "spillway-api",
-            Service::Edge => "spillway-ssh-edge",
+            Service::Edge => return self.edge_command("spillway-ssh-edge", self.ssh_port),
             Service::Worker => "spillway-drain-worker",
         };
         let mut command = Command::new(binary(name)?);
         command.args(["--log-format", "text"]);
         let keys = self.keys();
-        let role_url = |role: &str| -> Result<String> {
-            let password = std::fs::read_to_string(keys.join(format!("{role}.password")))
-                .with_context(|| format!("the password of {role}"))?;
-            let password = model::Secret::new(password.trim().to_owned());
-            Ok(store::migrations::role_url(self.database.admin_url(), role, &password)?)
-        };
         let mut set = |flag: &str, value: &std::ffi::OsStr| {
             command.arg(flag).arg(value);
         };
         match service {
             Service::Api => {
                 set("--api-listen", format!("127.0.0.1:{}", self.api_port).as_ref());
-                set("--api-database-url", role_url("spillway_api")?.as_ref());
+                set("--api-database-url", self.role_url("spillway_api")?.as_ref());
                 set("--api-jwt-key", keys.join("jwt.key").as_ref());
                 set("--api-user-ca-key", keys.join("user_ca").as_ref());
                 set("--api-host-ca-public", keys.join("host_ca.pub").as_ref());
                 set("--api-edge-sealing-key", keys.join("edge_sealing.key").as_ref());
                 set("--api-worker-sealing-key", keys.join("worker_sealing.key").as_ref());
             }
-            Service::Edge => {
-                set("--ssh-listen", format!("127.0.0.1:{}", self.ssh_port).as_ref());
-                set("--ssh-runtime-dir", self.folder.path().join("edge").as_ref());
-                set("--ssh-session-network", "none".as_ref());
-                set("--ssh-database-url", role_url("spillway_edge")?.as_ref());
-                set("--ssh-host-key", keys.join("edge_host_key").as_ref());
-                set("--ssh-host-certificate", keys.join("edge_host_key-cert.pub").as_ref());
-                set("--ssh-user-ca-public", keys.join("user_ca.pub").as_ref());
-                set("--ssh-opening-key", keys.join("edge_opening.key").as_ref());
-            }
+            Service::Edge => {}
             Service::Worker => {
                 set("--drain-allow-network", "127.0.0.0/8,::1/128".as_ref());
                 // Soon another worker's, when this one is killed.
                 set("--drain-lease-seconds", "3".as_ref());
-                set("--drain-database-url", role_url("spillway_worker")?.as_ref());
+                set("--drain-database-url", self.role_url("spillway_worker")?.as_ref());
                 set("--drain-opening-key", keys.join("worker_opening.key").as_ref());
             }
         }
@@ -192,6 +209,15 @@ impl Drop for Services {
             process.wait_for_end_blocking(Duration::from_secs(15));
         }
     }
+}
+
+async fn wait_for_listener(process: &mut Process, port: u16) -> Result<()> {
+    let address = ([127, 0, 0, 1], port).into();
+    wait::until_true("a service to listen", DEADLINE, async || {
+        process.check_running()?;
+        Ok(TcpSocket::new_v4()?.connect(address).await.is_ok())
+    })
+    .await
 }
 
 /// A port that is free now: services must come back on the port that they had.

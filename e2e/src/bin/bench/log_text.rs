@@ -1,7 +1,5 @@
 //! Log text that compresses as real logs do: 4.5 times at zstd's level 1.
 
-use std::fmt::Write as _;
-
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
@@ -32,30 +30,30 @@ pub(crate) fn log_text(bytes: usize) -> String {
     while text.len() < bytes {
         number += 1;
         micros += random.random_range(20..4000);
-        // Writing to a string cannot fail.
-        drop(line(&mut text, &mut random, micros, number));
+        text.push_str(&line(&mut random, micros, number));
     }
     text
 }
 
-fn line(text: &mut String, random: &mut StdRng, micros: u64, number: u64) -> std::fmt::Result {
+fn line(random: &mut StdRng, micros: u64, number: u64) -> String {
     let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
     let (hours, minutes, seconds) = (9 + seconds / 3600 % 12, seconds / 60 % 60, seconds % 60);
     let worker = random.random_range(1..9);
-    write!(text, "2026-11-02T{hours:02}:{minutes:02}:{seconds:02}.{micros:06}Z web-{worker} ")?;
+    let time = format!("2026-11-02T{hours:02}:{minutes:02}:{seconds:02}.{micros:06}Z");
     let id: u32 = random.random();
     if random.random_ratio(1, 12) {
         let warning = WARNINGS.get(random.random_range(0..WARNINGS.len())).unwrap_or(&"");
-        return writeln!(text, "WARN  request_id={id:08x} line={number} message=\"{warning}\"");
+        return format!(
+            "{time} web-{worker} WARN  request_id={id:08x} line={number} message=\"{warning}\"\n"
+        );
     }
     let path = PATHS.get(random.random_range(0..PATHS.len())).unwrap_or(&"");
     let status = STATUSES.get(random.random_range(0..STATUSES.len())).unwrap_or(&200);
     let customer = random.random_range(1000..9000);
     let millis = random.random_range(1..250);
-    writeln!(
-        text,
-        "INFO  request_id={id:08x} line={number} method=GET path={path} status={status} \
-         customer={customer} duration_ms={millis} remote=10.12.{worker}.17 \
-         agent=\"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36\""
+    format!(
+        "{time} web-{worker} INFO  request_id={id:08x} line={number} method=GET path={path} \
+         status={status} customer={customer} duration_ms={millis} remote=10.12.{worker}.17 \
+         agent=\"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36\"\n"
     )
 }

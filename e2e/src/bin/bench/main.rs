@@ -20,9 +20,11 @@ use tokio::process::Command;
 mod cpu;
 mod log_text;
 mod machine;
+mod records;
 mod report;
 mod rivals;
 mod session;
+mod stream;
 
 use machine::Machine;
 use report::Table;
@@ -54,6 +56,8 @@ struct Options {
 enum Part {
     /// Sessions, against OpenSSH's server.
     Session,
+    /// The log stream on PostgreSQL.
+    Stream,
 }
 
 #[tokio::main]
@@ -81,7 +85,10 @@ async fn run(options: &Options) -> Result<()> {
     if wanted(Part::Session) {
         tables.push(session::measure(options).await.context("sessions")?);
     }
-    let text = report::render(&machine.to_markdown(), &tables);
+    if wanted(Part::Stream) {
+        tables.push(stream::measure(options).await.context("the stream")?);
+    }
+    let text = report::render(&machine.to_markdown(), &tables)?;
     println!("{text}");
     if let Some(file) = &options.markdown {
         std::fs::write(file, &text).with_context(|| format!("{}", file.display()))?;

@@ -35,6 +35,8 @@ pub(crate) struct RowId(usize);
 pub(crate) enum Target {
     /// At most this.
     AtMost(f64),
+    /// At least this.
+    AtLeast(f64),
     /// Divided by another column's, at most this.
     RatioAtMost(usize, f64),
     /// Divided by another column's, at least this.
@@ -109,6 +111,7 @@ impl Row {
         let ours = self.median(0)?;
         let (measured, bound, at_least, rival) = match *target {
             Target::AtMost(bound) => (ours, bound, false, None),
+            Target::AtLeast(bound) => (ours, bound, true, None),
             Target::RatioAtMost(rival, bound) => {
                 (ours / self.median(rival)?, bound, false, Some(rival))
             }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use e2e::docker::TestImage;
 use e2e::openssh::OpenSsh;
+use e2e::process::Process;
 use e2e::services::{Service, Services};
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -27,11 +29,17 @@ const DEADLINE: Duration = Duration::from_mins(1);
 
 /// The columns of the table.
 const OURS: usize = 0;
-const EXEC: usize = 1;
-const HOST: usize = 2;
-const DOCKER_RUN: usize = 3;
-const COLUMNS: [&str; 4] =
-    ["Spillway", "sshd + `docker exec`", "sshd, no container", "`docker run`"];
+const UNRECORDED: usize = 1;
+const EXEC: usize = 2;
+const HOST: usize = 3;
+const DOCKER_RUN: usize = 4;
+const COLUMNS: [&str; 5] = [
+    "Spillway",
+    "the same without records",
+    "sshd + `docker exec`",
+    "sshd, no container",
+    "`docker run`",
+];
 
 /// Where a session's program runs, which says whose time is counted with the server's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +81,7 @@ impl Server {
 struct World {
     services: Services,
     edge: i32,
+    unrecorded: Process,
     sshd: [Sshd; 2],
     servers: Vec<Server>,
     image: Image,
@@ -151,13 +160,23 @@ impl World {
         container.entrance(&entrance)?;
         let exec = Sshd::start(&folder.path().join("sshd-exec"), Some(&entrance)).await?;
         let host = Sshd::start(&folder.path().join("sshd-host"), None).await?;
+        let (unrecorded, unrecorded_client) = services.start_edge_beside("unrecorded-edge").await?;
         let user = "root".to_owned();
+        let unrecorded_pid = unrecorded.pid()?.as_raw_pid();
         let servers = vec![
             Server {
                 column: OURS,
                 client: services.openssh().await?,
                 user: "web.production".to_owned(),
                 parts: vec![Part::Alone(edge), Part::Tree(postgres.as_raw_pid()), Part::Docker],
+                place: Place::Session,
+                log: "/log".to_owned(),
+            },
+            Server {
+                column: UNRECORDED,
+                client: unrecorded_client,
+                user: "web.production".to_owned(),
+                parts: vec![Part::Alone(unrecorded_pid), Part::Docker],
                 place: Place::Session,
                 log: "/log".to_owned(),
             },
@@ -179,10 +198,28 @@ impl World {
             },
         ];
         let sshd = [exec, host];
-        Ok(Self { services, edge, sshd, servers, image, _container: container, _folder: folder })
+        Ok(Self {
+            services,
+            edge,
+            unrecorded,
+            sshd,
+            servers,
+            image,
+            _container: container,
+            _folder: folder,
+        })
     }
 
     fn ours(&self) -> Result<&Server> {
         self.servers.iter().find(|server| server.column == OURS).context("Spillway is measured")
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // In order, so that containers go with it.
+        if self.unrecorded.signal(Signal::INT).is_ok() {
+            self.unrecorded.wait_for_end_blocking(Duration::from_secs(15));
+        }
     }
 }

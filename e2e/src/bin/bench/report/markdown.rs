@@ -5,13 +5,12 @@ use std::fmt::Write as _;
 use super::{Judged, Row, Table, median, spread};
 
 /// The tables with the facts of the machine above.
-pub(crate) fn render(facts: &str, tables: &[Table]) -> String {
+pub(crate) fn render(facts: &str, tables: &[Table]) -> Result<String, std::fmt::Error> {
     let mut text = format!("{facts}\n");
     for table in tables {
-        // Writing to a string cannot fail.
-        drop(table.write(&mut text));
+        table.write(&mut text)?;
     }
-    text
+    Ok(text)
 }
 
 impl Table {

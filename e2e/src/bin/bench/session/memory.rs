@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Child;
 use tokio::time::{sleep, timeout};
 
-use super::{DEADLINE, HOST, OURS, Place, Server, Sizes, Table, Target, World};
+use super::{DEADLINE, HOST, OURS, Place, Server, Sizes, Table, Target, UNRECORDED, World};
 use crate::cpu::{proportional_bytes_below, resident_bytes};
 use crate::progress;
 
@@ -22,7 +22,7 @@ const MIB: f64 = 1024.0 * 1024.0;
 /// Opens sessions, each with a connection of its own, and looks at 1, 100, 500 of them. Once, and
 /// not in every round: it takes minutes.
 pub(super) async fn measure(world: &mut World, sizes: &Sizes, table: &mut Table) -> Result<()> {
-    for server in &world.servers {
+    for server in world.servers.iter().filter(|server| server.column != UNRECORDED) {
         progress(&format!("session: memory, {}", server.name()));
         // What only the first session needs is no session's.
         close(open(server, 1).await?).await?;
