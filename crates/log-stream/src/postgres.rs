@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use model::{Environment, Id, Producer, Secret, Timestamp};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::{AppendError, Block, LogStream, Position, ReadError};
@@ -31,6 +31,9 @@ use writer::Append;
 
 /// Appends that may wait for a writer; more wait before they are queued.
 const QUEUE: usize = 1024;
+/// KiB of blocks that the queue and the writers hold at most; more wait before they are queued. A larger
+/// block waits until it is alone.
+const QUEUE_KIB: u32 = 64 << 10;
 
 /// How a stream in PostgreSQL is reached.
 #[derive(Debug, Clone)]
@@ -86,7 +89,10 @@ pub struct ProducerTail {
     pub output_bytes: u64,
 }
 
-/// The stream in PostgreSQL. Clones share connections; the stream's tasks stop, and its connections
+/// The stream in PostgreSQL. It holds at most 64 MiB of blocks that are to be appended, those that their
+/// callers have given up on included, and copies of at most eight and of no more than 512 KiB and a block
+/// for each writer; callers beyond that wait. A reader holds one page, and while it fetches one twice
+/// that, for no more readers at a time than there are connections. Clones share connections; the stream's tasks stop, and its connections
 /// close, when the last clone and the last reader are dropped.
 #[derive(Debug, Clone)]
 pub struct PostgresStream {
@@ -96,6 +102,7 @@ pub struct PostgresStream {
 #[derive(Debug)]
 struct Inner {
     appends: mpsc::Sender<Append>,
+    room: Arc<Semaphore>,
     deadline: Duration,
     dialer: Dialer,
     readers: Readers,
@@ -124,6 +131,7 @@ impl PostgresStream {
         Ok(Self {
             inner: Arc::new(Inner {
                 appends,
+                room: Arc::new(Semaphore::new(QUEUE_KIB as usize)),
                 deadline: settings.deadline,
                 dialer,
                 readers,
@@ -149,9 +157,11 @@ impl PostgresStream {
 #[async_trait]
 impl LogStream for PostgresStream {
     async fn append(&self, block: Arc<Block>) -> Result<(), AppendError> {
-        let (append, outcome) = Append::new(block);
+        let kib = u32::try_from(block.stored_bytes().div_ceil(1024)).unwrap_or(QUEUE_KIB);
         let done = async {
             let stopped = || Failure::unknown("the stream's writers have stopped");
+            let room = Arc::clone(&self.inner.room).acquire_many_owned(kib.min(QUEUE_KIB)).await;
+            let (append, outcome) = Append::new(block, room.map_err(|_| stopped())?);
             self.inner.appends.send(append).await.map_err(|_| stopped())?;
             outcome.await.unwrap_or_else(|_| Err(stopped()))
         };

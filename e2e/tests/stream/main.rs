@@ -17,7 +17,9 @@ use model::{
 use tokio::time::timeout;
 use uuid::Uuid;
 
+mod disk;
 mod faults;
+mod memory;
 mod order;
 mod partitions;
 mod reading;

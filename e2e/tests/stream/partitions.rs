@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use e2e::wait;
+use futures_util::StreamExt as _;
 use futures_util::future::join;
 use log_stream::{AppendError, Block, LogStream as _, Position};
 use model::Id;
@@ -107,4 +109,125 @@ async fn open_transaction_does_not_delay_a_new_day() -> Result<()> {
     idle.batch_execute("rollback").await?;
     assert_eq!(stream.trim(SystemTime::now() + 2 * DAY).await?, 1);
     Ok(())
+}
+
+/// The days there are as far as `days` back, as if the stream had run that long.
+async fn make_days(admin: &Client, days: i32) -> Result<()> {
+    let statement = format!(
+        "do $$ declare day date; begin
+            for day in select (now() at time zone 'UTC')::date - n from generate_series(1, {days}) n loop
+                execute format('create table stream.%I (like stream.blocks including all)',
+                    'blocks_' || to_char(day, 'YYYYMMDD'));
+                execute format('alter table stream.blocks attach partition stream.%I '
+                    'for values from (%L) to (%L)', 'blocks_' || to_char(day, 'YYYYMMDD'),
+                    day::timestamp at time zone 'UTC', (day + 1)::timestamp at time zone 'UTC');
+            end loop;
+        end $$"
+    );
+    Ok(admin.batch_execute(&statement).await?)
+}
+
+/// The producer's clock is set back, and its first try's answer is lost: the block keeps its id and its
+/// day. The stream keeps the order in which blocks were appended.
+#[tokio::test(flavor = "multi_thread")]
+async fn block_tried_again_across_midnight_is_in_the_stream_once() -> Result<()> {
+    let (database, stream) = open_new().await?;
+    let midnight = today()?;
+    let milli = Duration::from_millis(1);
+    let environment = Id::generate();
+    let mut appender = Appender::new(environment);
+    let times = [midnight - milli, midnight, midnight - DAY, midnight + milli, midnight - milli];
+    let mut expected = Vec::new();
+    for at in times {
+        let block = made_at(&appender.block(b"step"), at)?;
+        stream.append(Arc::clone(&block)).await?;
+        expected.push(block);
+        // Every one so far, by another process, in any order.
+        let other = open(database.admin_url()).await?;
+        for block in expected.iter().rev() {
+            other.append(Arc::clone(block)).await?;
+        }
+    }
+    let end = appender.block(b"end");
+    stream.append(Arc::clone(&end)).await?;
+    expected.push(end);
+    let expected: Vec<_> = expected.iter().map(|block| block.id()).collect();
+    assert_eq!(ids(&read(&stream, environment, Position::START, 6).await?), expected);
+    let blocks: i64 = partitions(&database.connect().await?).await?.iter().map(|(_, n)| n).sum();
+    assert_eq!(blocks, 6);
+    Ok(())
+}
+
+/// Days are closed when a new one is made: nothing new comes into them, and what is there may be
+/// appended again.
+#[tokio::test(flavor = "multi_thread")]
+async fn old_day_takes_no_new_block() -> Result<()> {
+    let (database, stream) = open_new().await?;
+    let admin = database.connect().await?;
+    make_days(&admin, 30).await?;
+    let (today, environment) = (today()?, Id::generate());
+    let mut appender = Appender::new(environment);
+    let open_since = "select extract(epoch from stream.open_since())::bigint";
+    let open_since = async || -> Result<i64> { Ok(admin.query_one(open_since, &[]).await?.get(0)) };
+    let day = |back: u32| -> Result<i64> {
+        Ok(i64::try_from((today - back * DAY).duration_since(UNIX_EPOCH)?.as_secs())?)
+    };
+    let old = made_at(&appender.block(b"old"), today - 20 * DAY)?;
+    stream.append(Arc::clone(&old)).await?;
+    assert_eq!(open_since().await?, day(30)?, "all are open until there is a new one");
+
+    // Who has written to a day holds up its closing, and no append.
+    let late = database.connect().await?;
+    late.batch_execute("begin; lock table stream.blocks in row exclusive mode").await?;
+    stream.append(appender.block(b"today")).await?;
+    assert_eq!(open_since().await?, day(30)?);
+    late.batch_execute("rollback").await?;
+    stream.append(made_at(&appender.block(b"tomorrow"), today + DAY)?).await?;
+    assert_eq!(open_since().await?, day(4)?);
+
+    let refused = stream.append(made_at(&appender.block(b"late"), today - 20 * DAY)?).await;
+    let Err(AppendError::Refused(reason)) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(reason.contains("after its day was closed"), "{reason}");
+    stream.append(Arc::clone(&old)).await?;
+    stream.append(made_at(&appender.block(b"in time"), today - 4 * DAY)?).await?;
+    let blocks = read(&stream, environment, Position::START, 4).await?;
+    assert_eq!(blocks[0].1, *old);
+    Ok(())
+}
+
+/// A reader that has come to the end looks at the open days: at 90 days the others cost ten times
+/// what the rest of a look does.
+#[tokio::test(flavor = "multi_thread")]
+async fn reader_at_the_end_leaves_closed_days_alone() -> Result<()> {
+    let (database, stream) = open_new().await?;
+    let admin = database.connect().await?;
+    make_days(&admin, 60).await?;
+    let environment = Id::generate();
+    let mut appender = Appender::new(environment);
+    let mut reader = stream.read(environment, Position::START);
+    let mut next = async |bytes: &[u8]| -> Result<()> {
+        let block = appender.block(bytes);
+        stream.append(Arc::clone(&block)).await?;
+        let (_, read) =
+            tokio::time::timeout(super::DEADLINE, reader.next()).await?.context("no block")??;
+        assert_eq!(read, *block);
+        Ok(())
+    };
+    next(b"first").await?;
+    // The server counts a connection's looks once in a while.
+    wait::until_true("looks to be counted", super::DEADLINE, async || {
+        next(b"next").await?;
+        let statement = "select max(idx_scan) filter (where relname >= $1), \
+                max(idx_scan) filter (where relname < $1) from pg_stat_user_indexes \
+            where schemaname = 'stream' and indexrelname like '%_environment_id_xid_seq_idx'";
+        let open_since = "select 'blocks_' || to_char(stream.open_since(), 'YYYYMMDD')";
+        let open_since: String = admin.query_one(open_since, &[]).await?.get(0);
+        let row = admin.query_one(statement, &[&open_since]).await?;
+        let (open, closed): (i64, i64) = (row.get(0), row.get(1));
+        assert!(closed <= 5, "closed days were looked at {closed} times, open ones {open} times");
+        Ok(open >= 20)
+    })
+    .await
 }

@@ -24,8 +24,11 @@ const HEADERS: u32 = 1_000;
 /// A block is made by its producer's clock and asked for by another's.
 const CLOCK_SKEW: Duration = Duration::from_mins(10);
 
+/// The first day that there can be.
+pub(super) const EVERY_DAY: SystemTime = SystemTime::UNIX_EPOCH;
+
 // `octet_length` of a value stored apart does not fetch it, so the running sum is cheap. What is not
-// settled is not sent, only that it is there.
+// settled is not sent, only that it is there. `made_at` leaves out days before the plan is run.
 const PAGE: &str = "\
     select xid::text::bigint, seq, id, settled, \
         case when settled then header end, case when settled then payload end \
@@ -35,6 +38,7 @@ const PAGE: &str = "\
                 xid < (select pg_snapshot_xmin(pg_current_snapshot())) as settled \
             from stream.blocks \
             where environment_id = $1 and (xid, seq) > ($2::text::xid8, $3::bigint) \
+                and made_at >= $6 \
             order by xid, seq limit $5::bigint) next) page \
     where bytes_before < $4::bigint order by page.xid, page.seq";
 
@@ -80,20 +84,34 @@ impl Readers {
         Self { dialer, page_bytes, permits, idle: Mutex::default() }
     }
 
+    /// The blocks after `from`, of those made at `since` or later.
     pub(super) async fn page(
         &self,
         environment: Id<Environment>,
         from: Position,
+        since: SystemTime,
     ) -> Result<Page, Failure> {
         let lease = self.lease().await?;
         let (xid, seq) = (from.xid.to_string(), from.seq.cast_signed());
         let environment_id = environment.uuid();
         let (bytes, count) = (i64::from(self.page_bytes), i64::from(PAGE_BLOCKS));
         let Reader { session, page: statement } = &lease.reader;
-        let rows = session.query(statement, &[&environment_id, &xid, &seq, &bytes, &count]).await?;
+        let parameters: [&(dyn ToSql + Sync); 6] =
+            [&environment_id, &xid, &seq, &bytes, &count, &since];
+        let rows = session.query(statement, &parameters).await?;
         let page = page(environment, &rows, self.page_bytes as usize)?;
         self.give_back(lease);
         Ok(page)
+    }
+
+    /// No block made before this can be appended any more.
+    pub(super) async fn open_since(&self) -> Result<SystemTime, Failure> {
+        let lease = self.lease().await?;
+        let statement = "select greatest(stream.open_since(), to_timestamp(0))";
+        let rows = lease.reader.session.query(statement, &[]).await?;
+        self.give_back(lease);
+        let since = rows.first().map_or(Ok(EVERY_DAY), |row| row.try_get(0));
+        Ok(since?)
     }
 
     /// Fails where the position cannot come from this database: it was restored from a dump, and

@@ -1,17 +1,21 @@
 //! A reader that follows one environment: pages to the end of the stream, then waits for more.
 //!
-//! A reader holds no connection while it waits.
+//! A reader holds no connection while it waits, and no more than one page: blocks of
+//! [`page_bytes`](super::PostgresSettings::page_bytes) in all and one block more.
+//! Invariant: it leaves out a day only when that day was closed before a look at all days found nothing
+//! after the page: then everything of that day is before its position.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use model::{Environment, Id};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::Inner;
-use super::reader::After;
+use super::reader::{After, EVERY_DAY, Page};
 use crate::{Block, Position, ReadError};
 
 /// The poll that backs up notifications, which can be lost.
@@ -20,10 +24,15 @@ const SLOW_POLL: Duration = Duration::from_secs(1);
 /// twice as long each time, up to the slow poll.
 const FAST_POLL: Duration = Duration::from_millis(10);
 
+/// How long a reader that has come to the end looks at the same open days. Each new one is among them.
+const LOOK_AT_ALL: Duration = Duration::from_hours(1);
+
 struct Tail {
     stream: Arc<Inner>,
     environment: Id<Environment>,
     position: Position,
+    /// Nothing made before this can come any more, since when.
+    open: Option<(SystemTime, Instant)>,
     announced: watch::Receiver<()>,
     page: VecDeque<Result<(Position, Block), ReadError>>,
     /// How long to wait for an announcement before looking for the next page; at first, unknown.
@@ -42,6 +51,7 @@ pub(super) fn follow(
         stream,
         environment,
         position: from,
+        open: None,
         announced,
         page: VecDeque::new(),
         wait: None,
@@ -74,7 +84,12 @@ impl Tail {
     async fn turn_page(&mut self) -> Result<(), ReadError> {
         // Before looking: what is announced from here on may not be on this page.
         self.announced.borrow_and_update();
-        let page = self.stream.readers.page(self.environment, self.position).await?;
+        let page = match self.open {
+            Some((since, known)) if known.elapsed() < LOOK_AT_ALL => {
+                self.stream.readers.page(self.environment, self.position, since).await?
+            }
+            _ => self.look_at_all().await?,
+        };
         if !page.blocks.is_empty() {
             self.unsettled_wait = FAST_POLL;
         }
@@ -89,5 +104,15 @@ impl Tail {
         });
         self.page = page.blocks.into();
         Ok(())
+    }
+    /// The next page from every day, and, if it is the last, which days are open.
+    async fn look_at_all(&mut self) -> Result<Page, ReadError> {
+        // Asked before looking, and kept only if that finds the end.
+        let since = self.stream.readers.open_since().await?;
+        let page = self.stream.readers.page(self.environment, self.position, EVERY_DAY).await?;
+        if page.after == After::Nothing {
+            self.open = Some((since, Instant::now()));
+        }
+        Ok(page)
     }
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_postgres::Statement;
 use uuid::Uuid;
 
@@ -34,12 +34,17 @@ const INSERT: &str = "insert into stream.blocks (id, made_at, environment_id, he
 pub(super) struct Append {
     block: Arc<Block>,
     answer: oneshot::Sender<Result<(), Failure>>,
+    /// What the block takes of the queue's bytes, until it is answered.
+    _room: OwnedSemaphorePermit,
 }
 
 impl Append {
-    pub(super) fn new(block: Arc<Block>) -> (Self, oneshot::Receiver<Result<(), Failure>>) {
+    pub(super) fn new(
+        block: Arc<Block>,
+        room: OwnedSemaphorePermit,
+    ) -> (Self, oneshot::Receiver<Result<(), Failure>>) {
         let (answer, outcome) = oneshot::channel();
-        (Self { block, answer }, outcome)
+        (Self { block, answer, _room: room }, outcome)
     }
 }
 
@@ -60,7 +65,7 @@ pub(super) async fn run(
         match outcome {
             // One bad block must not have the others refused with it.
             Err(failure) if failure.refused && group.len() > 1 => {
-                for Append { block, answer } in group {
+                for Append { block, answer, .. } in group {
                     let outcome = writer.append(&[&block]).await;
                     if outcome.is_ok() {
                         notifier.appended(block.header().environment);
@@ -69,7 +74,7 @@ pub(super) async fn run(
                 }
             }
             outcome => {
-                for Append { block, answer } in group {
+                for Append { block, answer, .. } in group {
                     if outcome.is_ok() {
                         notifier.appended(block.header().environment);
                     }
