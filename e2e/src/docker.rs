@@ -59,6 +59,12 @@ impl TestImage {
         if process::finish(docker(&["image", "inspect", &name]), DEADLINE).await?.status.success() {
             return Ok(name);
         }
+        self.import(docker(&["import"]), &name).await?;
+        Ok(name)
+    }
+
+    /// Gives the image to Docker by this `docker import` command, which may name another daemon.
+    pub async fn import(self, mut import: Command, name: &str) -> Result<()> {
         let root = tempfile::tempdir()?;
         self.fill(root.path())?;
         let archive = tempfile::NamedTempFile::new()?;
@@ -66,13 +72,12 @@ impl TestImage {
         tar.args(["--owner=0", "--group=0", "-cf"]).arg(archive.path());
         tar.arg("-C").arg(root.path()).arg(".");
         process::succeed(tar, DEADLINE).await?;
-        let mut import = docker(&["import"]);
         for change in self.changes() {
             import.arg("--change").arg(change);
         }
-        import.arg(archive.path()).arg(&name);
+        import.arg(archive.path()).arg(name);
         process::succeed(import, DEADLINE).await?;
-        Ok(name)
+        Ok(())
     }
 
     fn fill(self, root: &Path) -> Result<()> {

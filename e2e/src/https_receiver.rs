@@ -133,7 +133,11 @@ impl HttpsReceiver {
 
     /// Starts with this certificate on this port (0: a free one).
     pub async fn start_with(certificate: &ServerCertificate, port: u16) -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+        Self::start_on(TcpListener::bind(("127.0.0.1", port)).await?, certificate)
+    }
+
+    /// Starts with this certificate on a listener.
+    pub fn start_on(listener: TcpListener, certificate: &ServerCertificate) -> Result<Self> {
         let address = listener.local_addr()?;
         let state = Shared(Arc::new(Mutex::new(State {
             requests: Vec::new(),

@@ -144,12 +144,19 @@ pub struct TestCluster {
     server: Option<Process>,
     folder: TempDir,
     account: Option<(u32, u32)>,
+    settings: Vec<String>,
 }
 
 impl TestCluster {
     /// Makes a cluster in a temporary folder and starts it.
     pub async fn start() -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("spillway-pg-").tempdir()?;
+        Self::start_in(&std::env::temp_dir(), &[]).await
+    }
+
+    /// Makes a cluster in a new folder within `parent`, which every account may pass through, and
+    /// starts it with these settings (`name=value`).
+    pub async fn start_in(parent: &Path, settings: &[&str]) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("spillway-pg-").tempdir_in(parent)?;
         let account = if rustix::process::geteuid().is_root() {
             let (uid, gid) = postgres_account()?;
             std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid))?;
@@ -158,7 +165,8 @@ impl TestCluster {
             None
         };
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
-        let mut cluster = Self { server: None, folder, account };
+        let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
+        let mut cluster = Self { server: None, folder, account, settings };
         let mut initdb = cluster.command("initdb")?;
         initdb.args(["--username=postgres", "--auth=trust", "--no-sync", "--no-instructions"]);
         initdb.args(["--encoding=UTF8", "--locale=C.UTF-8"]).arg("-D").arg(cluster.data());
@@ -184,6 +192,9 @@ impl TestCluster {
         let mut command = self.command("postgres")?;
         command.arg("-D").arg(self.data()).arg("-k").arg(self.folder.path());
         command.args(["-c", "listen_addresses=", "-c", "max_connections=200"]);
+        for setting in &self.settings {
+            command.args(["-c", setting]);
+        }
         // The log must not be in a folder that only the other account may write.
         let log = self.folder.path().join("server.log");
         let server = self.server.insert(Process::start(command, &log)?);
@@ -205,6 +216,31 @@ impl TestCluster {
     /// data folder is free for the next start.
     pub async fn crash(&mut self) -> Result<()> {
         self.end(Signal::QUIT).await
+    }
+
+    /// Kills every process of the server with SIGKILL.
+    pub async fn kill(&mut self) -> Result<()> {
+        let mut server = self.server.take().context("PostgreSQL is not running")?;
+        let children = children_of(server.pid()?.as_raw_pid())?;
+        // The first: it would start its children again.
+        server.stop(Signal::KILL, START).await?;
+        for child in children {
+            signal_if_running(child, Signal::KILL)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the server runs: it ends by itself when it cannot write.
+    pub fn is_running(&mut self) -> bool {
+        self.server.as_mut().is_some_and(|server| server.check_running().is_ok())
+    }
+
+    /// The process ids of the server, its own first.
+    pub fn pids(&self) -> Result<Vec<Pid>> {
+        let server = self.server.as_ref().context("PostgreSQL is not running")?.pid()?;
+        let mut pids = vec![server];
+        pids.extend(children_of(server.as_raw_pid())?);
+        Ok(pids)
     }
 
     /// Stops every process of the server from running, as a hung disk does, until
@@ -229,11 +265,7 @@ impl TestCluster {
         let children = children_of(server.pid()?.as_raw_pid())?;
         server.signal(signal)?;
         for child in children {
-            match kill_process(child, signal) {
-                // A backend may have ended meanwhile.
-                Ok(()) | Err(Errno::SRCH) => {}
-                Err(error) => return Err(error.into()),
-            }
+            signal_if_running(child, signal)?;
         }
         Ok(())
     }
@@ -266,6 +298,14 @@ impl Drop for TestCluster {
                 std::thread::sleep(Duration::from_millis(20));
             }
         }
+    }
+}
+
+/// A backend may have ended meanwhile.
+fn signal_if_running(process: Pid, signal: Signal) -> Result<()> {
+    match kill_process(process, signal) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -139,61 +139,83 @@ impl Services {
         Ok((process, client))
     }
 
-    fn role_url(&self, role: &str) -> Result<String> {
-        let password = std::fs::read_to_string(self.keys().join(format!("{role}.password")))
-            .with_context(|| format!("the password of {role}"))?;
-        let password = model::Secret::new(password.trim().to_owned());
-        Ok(store::migrations::role_url(self.database.admin_url(), role, &password)?)
-    }
-
     fn edge_command(&self, program: &str, port: u16) -> Result<Command> {
-        let mut command = Command::new(binary(program)?);
-        command.args(["--log-format", "text"]);
-        let keys = self.keys();
-        let mut set = |flag: &str, value: &std::ffi::OsStr| {
-            command.arg(flag).arg(value);
-        };
-        set("--ssh-listen", format!("127.0.0.1:{port}").as_ref());
-        set("--ssh-runtime-dir", self.folder.path().join(format!("edge-{port}")).as_ref());
-        set("--ssh-session-network", "none".as_ref());
-        set("--ssh-database-url", self.role_url("spillway_edge")?.as_ref());
-        set("--ssh-host-key", keys.join("edge_host_key").as_ref());
-        set("--ssh-host-certificate", keys.join("edge_host_key-cert.pub").as_ref());
-        set("--ssh-user-ca-public", keys.join("user_ca.pub").as_ref());
-        set("--ssh-opening-key", keys.join("edge_opening.key").as_ref());
+        let url = self.database.admin_url();
+        let mut command = Service::Edge.command_as(program, &self.keys(), url)?;
+        command.args(["--ssh-listen", &format!("127.0.0.1:{port}")]);
+        command.args(["--ssh-session-network", "none", "--ssh-runtime-dir"]);
+        command.arg(self.folder.path().join(format!("edge-{port}")));
         Ok(command)
     }
 
     fn command(&self, service: Service) -> Result<Command> {
-        let name = match service {
-            Service::Api => "spillway-api",
-            Service::Edge => return self.edge_command("spillway-ssh-edge", self.ssh_port),
-            Service::Worker => "spillway-drain-worker",
+        if service == Service::Edge {
+            return self.edge_command(service.program(), self.ssh_port);
+        }
+        let mut command = service.command(&self.keys(), self.database.admin_url())?;
+        if service == Service::Api {
+            command.args(["--api-listen", &format!("127.0.0.1:{}", self.api_port)]);
+        } else {
+            command.args(["--drain-allow-network", "127.0.0.0/8,::1/128"]);
+            // Soon another worker's, when this one is killed.
+            command.args(["--drain-lease-seconds", "3"]);
+        }
+        Ok(command)
+    }
+}
+
+impl Service {
+    /// Its program with its keys, and its connection to the database of which `admin_url` is the
+    /// owner's URL. Where it listens, and what else it is told, is to be added.
+    pub fn command(self, keys: &Path, admin_url: &str) -> Result<Command> {
+        self.command_as(self.program(), keys, admin_url)
+    }
+
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Api => "spillway-api",
+            Self::Edge => "spillway-ssh-edge",
+            Self::Worker => "spillway-drain-worker",
+        }
+    }
+
+    fn command_as(self, program: &str, keys: &Path, admin_url: &str) -> Result<Command> {
+        let (role, url_flag, files): (_, _, &[(&str, &str)]) = match self {
+            Self::Api => (
+                "spillway_api",
+                "--api-database-url",
+                &[
+                    ("--api-jwt-key", "jwt.key"),
+                    ("--api-user-ca-key", "user_ca"),
+                    ("--api-host-ca-public", "host_ca.pub"),
+                    ("--api-edge-sealing-key", "edge_sealing.key"),
+                    ("--api-worker-sealing-key", "worker_sealing.key"),
+                ],
+            ),
+            Self::Edge => (
+                "spillway_edge",
+                "--ssh-database-url",
+                &[
+                    ("--ssh-host-key", "edge_host_key"),
+                    ("--ssh-host-certificate", "edge_host_key-cert.pub"),
+                    ("--ssh-user-ca-public", "user_ca.pub"),
+                    ("--ssh-opening-key", "edge_opening.key"),
+                ],
+            ),
+            Self::Worker => (
+                "spillway_worker",
+                "--drain-database-url",
+                &[("--drain-opening-key", "worker_opening.key")],
+            ),
         };
-        let mut command = Command::new(binary(name)?);
-        command.args(["--log-format", "text"]);
-        let keys = self.keys();
-        let mut set = |flag: &str, value: &std::ffi::OsStr| {
-            command.arg(flag).arg(value);
-        };
-        match service {
-            Service::Api => {
-                set("--api-listen", format!("127.0.0.1:{}", self.api_port).as_ref());
-                set("--api-database-url", self.role_url("spillway_api")?.as_ref());
-                set("--api-jwt-key", keys.join("jwt.key").as_ref());
-                set("--api-user-ca-key", keys.join("user_ca").as_ref());
-                set("--api-host-ca-public", keys.join("host_ca.pub").as_ref());
-                set("--api-edge-sealing-key", keys.join("edge_sealing.key").as_ref());
-                set("--api-worker-sealing-key", keys.join("worker_sealing.key").as_ref());
-            }
-            Service::Edge => {}
-            Service::Worker => {
-                set("--drain-allow-network", "127.0.0.0/8,::1/128".as_ref());
-                // Soon another worker's, when this one is killed.
-                set("--drain-lease-seconds", "3".as_ref());
-                set("--drain-database-url", self.role_url("spillway_worker")?.as_ref());
-                set("--drain-opening-key", keys.join("worker_opening.key").as_ref());
-            }
+        let password = std::fs::read_to_string(keys.join(format!("{role}.password")))
+            .with_context(|| format!("the password of {role}"))?;
+        let password = model::Secret::new(password.trim().to_owned());
+        let url = store::migrations::role_url(admin_url, role, &password)?;
+        let mut command = Command::new(binary(program)?);
+        command.args(["--log-format", "text", url_flag, &url]);
+        for (flag, file) in files {
+            command.arg(flag).arg(keys.join(file));
         }
         Ok(command)
     }
@@ -221,6 +243,6 @@ async fn wait_for_listener(process: &mut Process, port: u16) -> Result<()> {
 }
 
 /// A port that is free now: services must come back on the port that they had.
-fn free_port() -> Result<u16> {
+pub fn free_port() -> Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -1,0 +1,262 @@
+//! What arrived at a receiver, against the stream.
+
+use std::collections::{HashMap, HashSet};
+
+use anyhow::Result;
+use model::OutputStream;
+use uuid::Uuid;
+
+use super::Verdict;
+use super::stream::Recorded;
+use crate::bounds;
+use crate::evidence::{Arrival, Drain, Evidence, Facts, Span};
+use crate::mutate::Mutation;
+
+/// What a drain has delivered.
+#[derive(Debug, Default)]
+pub(crate) struct DrainTotals {
+    pub(crate) handle: String,
+    pub(crate) lines: u64,
+    pub(crate) bytes: u64,
+    pub(crate) repeated_lines: u64,
+    pub(crate) repeated_bytes: u64,
+    /// The most bytes that came again at one time.
+    pub(crate) largest_repeat: u64,
+    /// How many times something came again.
+    pub(crate) redeliveries: u64,
+    pub(crate) rejected: usize,
+    pub(crate) connections: u64,
+}
+
+type Line = (Uuid, OutputStream, u64, u64);
+
+/// How far each stream of each session has come.
+#[derive(Default)]
+struct Progress {
+    next: HashMap<(Uuid, OutputStream), u64>,
+    lines: HashSet<Line>,
+    events: HashSet<(Uuid, u64)>,
+    /// Where the lines begin that the receiver has refused for good, and where they end. They may
+    /// come later all the same: a rejection that was not written down before a crash is forgotten.
+    refused: HashMap<(Uuid, OutputStream, u64), u64>,
+}
+
+impl Progress {
+    /// How far a stream has come, refused lines aside.
+    fn next(&self, session: Uuid, stream: OutputStream) -> u64 {
+        let mut next = self.next.get(&(session, stream)).copied().unwrap_or_default();
+        while let Some(&end) = self.refused.get(&(session, stream, next)).filter(|&&end| end > next)
+        {
+            next = end;
+        }
+        next
+    }
+}
+
+pub(super) fn check(
+    evidence: &Evidence,
+    facts: &Facts,
+    drain: &Drain,
+    recorded: &Recorded,
+    mutation: Option<Mutation>,
+    verdict: &mut Verdict,
+) -> Result<DrainTotals> {
+    let mut totals = DrainTotals {
+        handle: drain.handle.clone(),
+        rejected: drain.rejected.len(),
+        connections: drain.connections,
+        ..DrainTotals::default()
+    };
+    let removed = (mutation == Some(Mutation::Receiver))
+        .then(|| middle_line(evidence, &drain.handle))
+        .transpose()?;
+    let refused = drain.refused.iter().filter_map(|id| parse_id(id)).collect();
+    let mut progress = Progress { refused, ..Progress::default() };
+    // What came again since the last new line, on one connection.
+    let (mut again, mut again_on) = (0, 0);
+    for arrival in evidence.arrivals(&drain.handle)? {
+        let arrival = arrival?;
+        if removed.as_deref() == Some(arrival.id.as_str()) {
+            continue;
+        }
+        let repeated = match arrival.span {
+            Some(span) => line(&arrival, span, drain, recorded, &mut progress, verdict),
+            None => event(&arrival, drain, recorded, &mut progress, verdict),
+        };
+        if repeated {
+            totals.repeated_lines += 1;
+            totals.repeated_bytes += u64::from(arrival.sent_bytes);
+            if again == 0 || again_on != arrival.batch {
+                totals.redeliveries += u64::from(again == 0);
+                again = if again_on == arrival.batch { again } else { 0 };
+                again_on = arrival.batch;
+            }
+            again += u64::from(arrival.sent_bytes);
+            totals.largest_repeat = totals.largest_repeat.max(again);
+        } else {
+            totals.lines += 1;
+            totals.bytes += arrival.span.map_or(0, |span| span.length);
+            again = 0;
+        }
+    }
+    ends(drain, recorded, &progress, verdict);
+    rejections(drain, &progress, verdict);
+    if totals.largest_repeat > bounds::REDELIVERY_BYTES {
+        let sentence = format!(
+            "{}: {} bytes came again at one time, the bound is {}",
+            drain.handle,
+            totals.largest_repeat,
+            bounds::REDELIVERY_BYTES
+        );
+        verdict.findings.add("repeated", sentence);
+    }
+    let causes = drain.ended_by_receiver + bounds::interruptions(&facts.faults);
+    if totals.redeliveries > causes {
+        let sentence = format!(
+            "{}: lines came again {} times, for {causes} interruptions",
+            drain.handle, totals.redeliveries
+        );
+        verdict.findings.add("repeated", sentence);
+    }
+    Ok(totals)
+}
+
+/// A line of output; tells whether it came before.
+fn line(
+    arrival: &Arrival,
+    span: Span,
+    drain: &Drain,
+    recorded: &Recorded,
+    progress: &mut Progress,
+    verdict: &mut Verdict,
+) -> bool {
+    let Span { stream, offset, length } = span;
+    let (session, name) = (arrival.session, stream.as_str());
+    let at = format!("{}: session {session}, {name}, offset {offset}", drain.handle);
+    let kept = recorded.sessions.get(&session).and_then(|session| {
+        let output = session.output(stream);
+        output.get(usize::try_from(offset).ok()?..usize::try_from(offset + length).ok()?)
+    });
+    if kept.map(text) != Some(&arrival.message) {
+        verdict.findings.add("delivered", format!("{at}: the line is not what was recorded"));
+    }
+    if arrival.id != format!("{session}:{name}:{offset}-{}", offset + length) {
+        verdict.findings.add("delivered", format!("{at}: the line's id is {}", arrival.id));
+    }
+    let next = progress.next(session, stream);
+    if !progress.lines.insert((session, stream, offset, length)) {
+        return true;
+    }
+    if offset > next {
+        verdict.lost += offset - next;
+        verdict.findings.add("lost", format!("{at}: it comes after byte {next}"));
+    } else if offset < next && !progress.refused.contains_key(&(session, stream, offset)) {
+        let sentence = format!("{at}: it comes after byte {next}, and is no line that came before");
+        verdict.findings.add("delivered", sentence);
+    }
+    progress.next.insert((session, stream), next.max(offset + length));
+    false
+}
+
+/// A line that is no output; tells whether it came before.
+fn event(
+    arrival: &Arrival,
+    drain: &Drain,
+    recorded: &Recorded,
+    progress: &mut Progress,
+    verdict: &mut Verdict,
+) -> bool {
+    let (session, seq) = (arrival.session, arrival.seq);
+    let events = recorded.sessions.get(&session).map(|session| &session.events);
+    if !events.is_some_and(|events| events.contains(&seq)) {
+        let sentence = format!("{}: session {session} has no event {seq}", drain.handle);
+        verdict.findings.add("delivered", sentence);
+    }
+    !progress.events.insert((session, seq))
+}
+
+/// Everything that is recorded has come.
+fn ends(drain: &Drain, recorded: &Recorded, progress: &Progress, verdict: &mut Verdict) {
+    let rejected_ids: HashSet<&str> = drain.rejected.iter().map(String::as_str).collect();
+    for (&id, session) in &recorded.sessions {
+        for stream in [OutputStream::Stdout, OutputStream::Stderr] {
+            let all = session.output(stream).len() as u64;
+            let next = progress.next(id, stream);
+            if next < all {
+                verdict.lost += all - next;
+                let sentence = format!(
+                    "{}: session {id}, {}, offset {next}: the last {} bytes never came",
+                    drain.handle,
+                    stream.as_str(),
+                    all - next
+                );
+                verdict.findings.add("lost", sentence);
+            }
+        }
+        for seq in &session.events {
+            let came = progress.events.contains(&(id, *seq));
+            if !came && !rejected_ids.contains(format!("{id}:{seq}").as_str()) {
+                verdict.lost += 1;
+                let sentence = format!("{}: session {id}: event {seq} never came", drain.handle);
+                verdict.findings.add("lost", sentence);
+            }
+        }
+    }
+}
+
+/// A line that was refused is counted as rejected or has come later, and no other is counted.
+fn rejections(drain: &Drain, progress: &Progress, verdict: &mut Verdict) {
+    let refused: HashSet<&String> = drain.refused.iter().collect();
+    let rejected: HashSet<&String> = drain.rejected.iter().collect();
+    for id in rejected.difference(&refused) {
+        let sentence = format!("{}: {id} is counted as rejected and was not refused", drain.handle);
+        verdict.findings.add("rejected", sentence);
+    }
+    for id in refused.difference(&rejected) {
+        let Some(((session, stream, offset), end)) = parse_id(id) else { continue };
+        if !progress.lines.contains(&(session, stream, offset, end - offset)) {
+            verdict.lost += end - offset;
+            let sentence =
+                format!("{}: {id} was refused, and is not counted as that", drain.handle);
+            verdict.findings.add("lost", sentence);
+        }
+    }
+}
+
+/// A piece of output without its line end, and without the carriage returns of a redraw.
+fn text(piece: &[u8]) -> &[u8] {
+    let mut text = piece.strip_suffix(b"\n").unwrap_or(piece);
+    while let Some(shorter) = text.strip_suffix(b"\r") {
+        text = shorter;
+    }
+    while let Some(shorter) = text.strip_prefix(b"\r") {
+        text = shorter;
+    }
+    text
+}
+
+/// `SESSION:STREAM:BEGIN-END`; none for the id of an event.
+fn parse_id(id: &str) -> Option<((Uuid, OutputStream, u64), u64)> {
+    let mut parts = id.split(':');
+    let session = parts.next()?.parse().ok()?;
+    let stream = match parts.next()? {
+        "stdout" => OutputStream::Stdout,
+        "stderr" => OutputStream::Stderr,
+        _ => return None,
+    };
+    let (begin, end) = parts.next()?.split_once('-')?;
+    Some(((session, stream, begin.parse().ok()?), end.parse().ok()?))
+}
+
+/// The id of an output line from the middle.
+fn middle_line(evidence: &Evidence, drain: &str) -> Result<String> {
+    let mut ids = Vec::new();
+    for arrival in evidence.arrivals(drain)? {
+        let arrival = arrival?;
+        if arrival.span.is_some() {
+            ids.push(arrival.id);
+        }
+    }
+    let middle = ids.len() / 2;
+    ids.into_iter().nth(middle).ok_or_else(|| anyhow::anyhow!("no line arrived"))
+}

@@ -1,0 +1,143 @@
+//! One run: build, attack, heal, let everything end and catch up, collect.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::collect;
+use crate::evidence::{Evidence, Facts, Memory};
+use crate::faults;
+use crate::load::Load;
+use crate::plan::{Kind, plan};
+use crate::world::World;
+use crate::{bounds, evidence};
+
+/// How long sessions may go on after the attack.
+const LAST_SESSIONS: Duration = Duration::from_mins(2);
+/// How long drains may take to catch up.
+const CATCH_UP: Duration = Duration::from_mins(3);
+/// How long a container may outlive its session.
+const CONTAINERS_GONE: Duration = Duration::from_mins(1);
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) struct Attack {
+    pub(crate) seed: u64,
+    pub(crate) lasts: Duration,
+    pub(crate) kinds: Vec<Kind>,
+    pub(crate) sessions: u64,
+    pub(crate) bulk_bytes: u32,
+    /// Deletes a block before the stream is read.
+    pub(crate) delete_a_block: bool,
+}
+
+/// Attacks, and leaves the evidence in its folder.
+pub(crate) async fn run(attack: &Attack, evidence: &Evidence) -> Result<()> {
+    let world = Arc::new(World::build(evidence).await?);
+    let load = Load::new(Arc::clone(&world), evidence.clone(), attack.seed, attack.bulk_bytes);
+    let load = Arc::new(load);
+    let mut facts = Facts { seed: attack.seed, ..Facts::default() };
+
+    let (stop, stopped) = watch::channel(false);
+    let mut sessions = load.start(attack.sessions, &stopped);
+    let watcher = watch_memory(&world);
+    let end = Instant::now() + attack.lasts;
+    facts.faults =
+        faults::attack(&load, &plan(attack.seed, attack.lasts, &attack.kinds), attack.lasts).await;
+    sleep_until(end).await;
+    facts.attack_seconds = load.now();
+    eprintln!("{:7.1} s  the attack is over, {} bytes shown", load.now(), load.shown());
+
+    let healed = faults::heal(&world).await;
+    stop.send_replace(true);
+    let ended = timeout(LAST_SESSIONS, async {
+        while let Some(outcome) = sessions.join_next().await {
+            outcome??;
+        }
+        anyhow::Ok(())
+    })
+    .await;
+    // What still runs is cut off: its client is killed, and its session must end for that.
+    sessions.shutdown().await;
+    match ended {
+        Ok(outcome) => outcome?,
+        Err(_) => eprintln!("{:7.1} s  some sessions did not end, and are cut off", load.now()),
+    }
+    eprintln!("{:7.1} s  the sessions have ended", load.now());
+    facts.containers_left = containers_left(&world).await?;
+    if let Err(error) = &healed {
+        facts.faults.push(failure("heal", load.now(), format!("{error:#}")));
+    }
+    eprintln!("{:7.1} s  containers: {} left", load.now(), facts.containers_left.len());
+
+    let caught_up = collect::caught_up(&world, CATCH_UP).await;
+    if let Err(error) = &caught_up {
+        facts.faults.push(failure("catch up", load.now(), format!("{error:#}")));
+    }
+    eprintln!("{:7.1} s  the drains have caught up", load.now());
+    if attack.delete_a_block {
+        collect::delete_a_block(&world).await?;
+    }
+    collect::stream(&world, evidence).await.context("the stream cannot be read")?;
+    facts.drains = collect::drains(&world).await?;
+    world.note_peaks();
+    drop(watcher);
+    facts.memory = memory(&world);
+    (facts.clients, facts.refusals) = load.take();
+    world.syslog.ledger().finish()?;
+    world.https.ledger().finish()?;
+    evidence.write_facts(&facts)
+}
+
+fn failure(kind: &str, at: f64, why: String) -> evidence::Fault {
+    evidence::Fault {
+        kind: kind.to_owned(),
+        detail: "after the attack".to_owned(),
+        began: at,
+        healed: at,
+        recovered_after: None,
+        not_run: None,
+        failure: Some(why),
+    }
+}
+
+fn watch_memory(world: &Arc<World>) -> JoinSet<()> {
+    let world = Arc::clone(world);
+    let mut watcher = JoinSet::new();
+    watcher.spawn(async move {
+        loop {
+            world.note_peaks();
+            sleep(Duration::from_millis(500)).await;
+        }
+    });
+    watcher
+}
+
+fn memory(world: &World) -> Vec<Memory> {
+    let bound = |name: &str| match name.split('-').next() {
+        Some("edge") => bounds::EDGE_KIB,
+        Some("worker") => bounds::WORKER_KIB,
+        _ => bounds::API_KIB,
+    };
+    let peaks = world.peaks().into_iter();
+    peaks
+        .map(|(process, peak_kib)| Memory { bound_kib: bound(&process), process, peak_kib })
+        .collect()
+}
+
+/// The containers that are still there after a minute without sessions.
+async fn containers_left(world: &World) -> Result<Vec<String>> {
+    let end = Instant::now() + CONTAINERS_GONE;
+    let environment = world.environment().await?;
+    loop {
+        let left = world.docker.lock().await.containers(&environment).await?;
+        if left.is_empty() || Instant::now() >= end {
+            return Ok(left);
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+}

@@ -1,0 +1,142 @@
+//! A Docker daemon of the run's own, so that restarting it is nobody else's trouble.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use e2e::docker::TestImage;
+use e2e::process::{self, Process};
+use e2e::wait;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::Command;
+
+const DEADLINE: Duration = Duration::from_mins(1);
+/// The sessions' image.
+pub(crate) const IMAGE: &str = "spillway-test-chaos:busybox";
+const MACHINES: &str = "/var/run/docker.sock";
+
+/// The daemon, with its files in a folder; dropped, it goes with all its containers. Only root can
+/// start one: others use the machine's, and do not restart it.
+#[derive(Debug)]
+pub(crate) struct Docker {
+    folder: PathBuf,
+    daemon: Option<Process>,
+    is_own: bool,
+}
+
+impl Docker {
+    /// Starts it, and makes the sessions' image.
+    pub(crate) async fn start(folder: &Path) -> Result<Self> {
+        std::fs::create_dir(folder)?;
+        let is_own = rustix::process::geteuid().is_root();
+        let mut docker = Self { folder: folder.to_owned(), daemon: None, is_own };
+        if is_own {
+            docker.start_again().await?;
+        }
+        TestImage::Busybox.import(docker.command(&["import"]), IMAGE).await?;
+        Ok(docker)
+    }
+
+    /// Where it answers.
+    pub(crate) fn host(&self) -> String {
+        if self.is_own {
+            format!("unix://{}", self.folder.join("socket").display())
+        } else {
+            format!("unix://{MACHINES}")
+        }
+    }
+
+    /// Whether it may be restarted.
+    pub(crate) const fn is_own(&self) -> bool {
+        self.is_own
+    }
+
+    /// A `docker` command for this daemon.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("docker");
+        command.args(["--host", &self.host()]).args(arguments);
+        command
+    }
+
+    /// The names of the environment's containers, running or not.
+    pub(crate) async fn containers(&self, environment: &str) -> Result<Vec<String>> {
+        let filter = format!("label=dev.spillway.environment={environment}");
+        let list = ["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"];
+        let list = self.command(&list);
+        let list = process::succeed(list, DEADLINE).await?;
+        Ok(list.text().lines().map(str::to_owned).collect())
+    }
+
+    /// Starts the stopped daemon, and waits until it answers.
+    pub(crate) async fn start_again(&mut self) -> Result<()> {
+        let mut command = Command::new("dockerd");
+        let namespace = format!("spillway-chaos-{}", std::process::id());
+        command.arg("--data-root").arg(self.folder.join("data"));
+        command.arg("--exec-root").arg(self.folder.join("exec"));
+        command.arg("--pidfile").arg(self.folder.join("pid"));
+        command.args(["--host", &self.host(), "--containerd-namespace", &namespace]);
+        command.args(["--containerd-plugins-namespace", &format!("{namespace}-plugins")]);
+        command.args(["--bridge", "none", "--iptables=false", "--ip-forward=false"]);
+        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        let daemon = Process::start(command, &self.folder.join("log"))?;
+        let question = || self.command(&["version"]);
+        let mut daemon = daemon;
+        wait::until_true("the Docker daemon to answer", DEADLINE, async || {
+            daemon.check_running()?;
+            Ok(process::finish(question(), DEADLINE).await?.status.success())
+        })
+        .await?;
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    /// Stops the daemon: in order, which ends its containers, or by SIGKILL, which leaves them.
+    pub(crate) async fn stop(&mut self, signal: Signal) -> Result<()> {
+        let mut daemon = self.daemon.take().context("the Docker daemon is not running")?;
+        daemon.stop(signal, DEADLINE).await?;
+        Ok(())
+    }
+
+    fn remove_containers(&self) {
+        let docker = || {
+            let mut command = std::process::Command::new("docker");
+            command.args(["--host", &self.host()]).stderr(std::process::Stdio::null());
+            command
+        };
+        let Ok(list) = docker().args(["ps", "--all", "--quiet"]).output() else { return };
+        let list = String::from_utf8_lossy(&list.stdout).into_owned();
+        if !list.is_empty() {
+            let mut remove = docker();
+            remove.args(["rm", "--force", "--volumes"]).args(list.split_whitespace());
+            drop(remove.stdout(std::process::Stdio::null()).status());
+        }
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        if let Some(daemon) = &self.daemon {
+            self.remove_containers();
+            drop(daemon.signal(Signal::TERM));
+            daemon.wait_for_end_blocking(Duration::from_secs(20));
+        }
+        // Its containerd ends with it, unless the daemon was killed.
+        let pid = std::fs::read_to_string(self.folder.join("exec/containerd/containerd.pid"));
+        let pid = pid.ok().and_then(|pid| Pid::from_raw(pid.trim().parse().ok()?));
+        if let Some(pid) = pid.filter(|&pid| is_containerd(pid)) {
+            kill_process(pid, Signal::KILL).ok();
+        }
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let folder = self.folder.display().to_string();
+        let points = mounts.lines().rev().filter_map(|line| line.split(' ').nth(1));
+        for point in points.filter(|point| point.starts_with(&folder)) {
+            drop(std::process::Command::new("umount").arg("-l").arg(point).status());
+        }
+    }
+}
+
+/// The file of the id may be older than the process that has it now.
+fn is_containerd(pid: Pid) -> bool {
+    let name = std::fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_pid()));
+    name.is_ok_and(|name| name.trim() == "containerd")
+}

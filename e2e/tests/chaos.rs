@@ -1,0 +1,73 @@
+//! The attack in short, with a fixed seed; and the proof that it fails when anything is missing.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use e2e::process::{self, Finished};
+use tokio::process::Command;
+
+const DEADLINE: Duration = Duration::from_secs(170);
+
+async fn chaos(arguments: &[&str]) -> Result<Finished> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chaos"));
+    command.args(arguments);
+    process::finish(command, DEADLINE).await
+}
+
+fn path(folder: &Path) -> Result<&str> {
+    folder.to_str().context("the temporary folder's path is text")
+}
+
+#[tokio::test]
+async fn nothing_shown_is_missing_after_an_attack_and_the_check_finds_what_is_taken_away()
+-> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let evidence = path(folder.path())?;
+    let load = ["--bulk", "2", "--sessions", "4"];
+    let kinds = "kill-worker,kill-api,kill-backend,kill-postgres,freeze-edge,freeze-worker,freeze-api,\
+        freeze-postgres,kill-client,restart-docker,syslog-stall,https-close,https-lost-answer,https-stall,https-503,https-429,\
+        https-413,https-400,https-401,black-hole,disk-full,clock-step";
+    let attack = ["--minutes", "0.6", "--seed", "3", "--evidence", evidence, "--faults", kinds];
+    let run = chaos(&[&attack[..], &load].concat()).await?;
+    let said = run.text();
+    println!("{}{said}", run.error_text());
+    assert!(run.status.success(), "{}", run.status);
+    let last = said.lines().last().context("it ends with the count")?;
+    assert!(last.starts_with("chaos: ") && last.ends_with(", seed 3"), "{last}");
+    assert!(last.contains(" 0 lost, "), "{last}");
+
+    // The same evidence, less one block, one line, one byte.
+    let mutations =
+        [("stream", "comes byte"), ("receiver", "comes after byte"), ("shown", "were shown")];
+    for (mutation, named) in mutations {
+        let check = chaos(&["--check", evidence, "--mutate", mutation]).await?;
+        let said = check.text();
+        assert_eq!(check.status.code(), Some(1), "{mutation}: {said}");
+        assert!(said.contains(named), "{mutation}: {said}");
+        assert!(!said.contains(" 0 lost"), "{mutation}: {said}");
+    }
+    assert!(chaos(&["--check", evidence]).await?.status.success());
+    Ok(())
+}
+
+#[tokio::test]
+async fn block_deleted_in_the_database_fails_the_run() -> Result<()> {
+    let run = chaos(&[
+        "--minutes",
+        "0.05",
+        "--seed",
+        "4",
+        "--sessions",
+        "2",
+        "--bulk",
+        "1",
+        "--mutate",
+        "stream",
+    ]);
+    let run = run.await?;
+    let said = run.text();
+    assert_eq!(run.status.code(), Some(1), "{said}{}", run.error_text());
+    assert!(said.contains("stream: session"), "{said}");
+    Ok(())
+}
