@@ -27,10 +27,10 @@ impl Disk {
     async fn mount(mebibytes: u32) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("spillway-disk-").tempdir()?;
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "spillway-test"]);
+        let mut mount = as_root("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m,mode=1777"), "spillway-test"]);
         mount.arg(folder.path());
-        process::succeed(mount, DEADLINE).await?;
+        process::succeed(mount.into(), DEADLINE).await?;
         Ok(Self(folder))
     }
 
@@ -53,8 +53,17 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        drop(std::process::Command::new("umount").arg("-l").arg(self.0.path()).status());
+        drop(as_root("umount").arg("-l").arg(self.0.path()).status());
     }
+}
+
+fn as_root(program: &str) -> std::process::Command {
+    if rustix::process::geteuid().is_root() {
+        return std::process::Command::new(program);
+    }
+    let mut command = std::process::Command::new("sudo");
+    command.args(["-n", program]);
+    command
 }
 
 /// Moves the stopped cluster's data folder onto the disk.
