@@ -17,4 +17,5 @@ pub mod rsyslog;
 pub mod services;
 pub mod terminal;
 pub mod tls_sink;
+pub mod tmpfs;
 pub mod wait;

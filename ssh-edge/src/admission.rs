@@ -9,6 +9,7 @@ use store::sign_in::{Destination, Engineer};
 use store::{Store, StoreError};
 
 use crate::auth::{Identity, parse_target};
+use crate::edge::answered;
 
 /// Why there is no session: each is a sentence for the engineer.
 #[derive(Debug, thiserror::Error)]
@@ -73,12 +74,16 @@ pub(crate) async fn admit(
     session: Id<EphemeralSession>,
     arrival: &Arrival,
 ) -> Result<Admission, Refusal> {
-    match identity {
-        Identity::Certificate { .. } => admit_requested(store, session, arrival).await,
-        Identity::Key { engineer, user_name, .. } => {
-            admit_key(store, engineer, user_name, session, arrival).await
-        }
-    }
+    // A row that is written all the same is closed by the reaper.
+    answered(async {
+        Ok(match identity {
+            Identity::Certificate { .. } => admit_requested(store, session, arrival).await,
+            Identity::Key { engineer, user_name, .. } => {
+                admit_key(store, engineer, user_name, session, arrival).await
+            }
+        })
+    })
+    .await?
 }
 
 async fn admit_requested(

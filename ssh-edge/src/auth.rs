@@ -9,8 +9,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use model::{EphemeralSession, Id, SshKey};
 use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::ssh_key::{Algorithm, Certificate, Fingerprint, HashAlg, PublicKey};
-use store::Store;
 use store::sign_in::{Engineer, Target};
+use store::{Store, StoreError};
+
+use crate::edge::answered;
 
 /// Somebody who has signed in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,20 +71,19 @@ pub(crate) fn check_certificate(
 }
 
 /// Finds the owner of a key. A database that does not answer signs nobody in.
-pub(crate) async fn check_key(store: &Store, key: &PublicKey, user_name: &str) -> Option<Identity> {
+pub(crate) async fn check_key(
+    store: &Store,
+    key: &PublicKey,
+    user_name: &str,
+) -> Result<Option<Identity>, StoreError> {
     let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
-    match store.owner_of_ssh_key(&fingerprint).await {
-        Ok(owner) => owner.map(|(key, engineer)| Identity::Key {
-            key,
-            engineer,
-            fingerprint,
-            user_name: user_name.to_owned(),
-        }),
-        Err(error) => {
-            tracing::error!(%error, "a key could not be looked up; its owner was not let in");
-            None
-        }
-    }
+    let owner = answered(store.owner_of_ssh_key(&fingerprint)).await?;
+    Ok(owner.map(|(key, engineer)| Identity::Key {
+        key,
+        engineer,
+        fingerprint,
+        user_name: user_name.to_owned(),
+    }))
 }
 
 /// Reads `app.environment` or `app.environment.organization`.

@@ -60,6 +60,16 @@ pub struct Settings {
     /// The most sessions at a time; more are refused with a sentence.
     #[arg(long, env = "SPILLWAY_SSH_MAX_SESSIONS", value_name = "NUMBER", default_value_t = 500)]
     pub ssh_max_sessions: u32,
+    /// How long a session's records may wait until they can be kept, in seconds. The session pauses
+    /// meanwhile; after that it is ended.
+    #[arg(
+        long,
+        env = "SPILLWAY_SSH_RECORD_PAUSE_LIMIT_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 60,
+        value_parser = clap::value_parser!(u64).range(1..=86_400)
+    )]
+    pub ssh_record_pause_limit_seconds: u64,
     /// How long a client may take from its connection to its sign-in, in seconds.
     #[arg(
         long,
@@ -82,6 +92,10 @@ pub struct Settings {
 }
 
 impl Settings {
+    pub(crate) const fn record_pause_limit(&self) -> Duration {
+        Duration::from_secs(self.ssh_record_pause_limit_seconds)
+    }
+
     pub(crate) const fn sign_in_deadline(&self) -> Duration {
         Duration::from_secs(self.ssh_sign_in_seconds)
     }

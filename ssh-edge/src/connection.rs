@@ -8,7 +8,7 @@ mod channels;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use guest_protocol::{Program, Pty};
 use russh::keys::ssh_key::Certificate;
@@ -17,6 +17,7 @@ use russh::server::{
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Sig};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
 
 use crate::admission::Refusal;
 use crate::auth::{Identity, check_certificate, check_key, is_acceptable, names_a_session};
@@ -30,6 +31,8 @@ use channels::Channels;
 /// The most session channels of one connection at a time.
 pub(crate) const MAX_CHANNELS: u32 = 10;
 
+const FAREWELL_DEADLINE: Duration = Duration::from_secs(1);
+
 /// The connection is of no more use.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectionError {
@@ -39,6 +42,14 @@ pub(crate) enum ConnectionError {
     WindowIgnored,
 }
 
+/// Whether keys cannot be looked up, and the client's farewell is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoKeys {
+    No,
+    Found,
+    Told,
+}
+
 /// What the connection's task and its callbacks both know.
 #[derive(Debug)]
 pub(crate) struct Progress {
@@ -46,6 +57,8 @@ pub(crate) struct Progress {
     pub(crate) signed_in: watch::Sender<bool>,
     /// Whether it has tried to.
     pub(crate) tried: AtomicBool,
+    /// Set when keys cannot be looked up: the connection is to be ended with a sentence.
+    pub(crate) no_keys: watch::Sender<NoKeys>,
     /// One permit for each session channel.
     pub(crate) channels: Arc<Semaphore>,
 }
@@ -55,6 +68,7 @@ impl Progress {
         Self {
             signed_in: watch::Sender::new(false),
             tried: AtomicBool::new(false),
+            no_keys: watch::Sender::new(NoKeys::No),
             channels: Arc::new(Semaphore::new(MAX_CHANNELS as usize)),
         }
     }
@@ -92,6 +106,13 @@ impl Connection {
         if self.identity.is_some() { Auth::Accept } else { reject() }
     }
 
+    /// Has the connection's task end the connection with a sentence, before anything more is read.
+    async fn farewell(&self) {
+        self.progress.no_keys.send_replace(NoKeys::Found);
+        let mut told = self.progress.no_keys.subscribe();
+        drop(timeout(FAREWELL_DEADLINE, told.wait_for(|&state| state == NoKeys::Told)).await);
+    }
+
     fn answer(
         channel: ChannelId,
         accepted: bool,
@@ -116,7 +137,8 @@ impl Connection {
         if let (Some((start, (channel, permit), inbox)), Some(visit)) = (started, &self.visit) {
             let connection = session.handle();
             let has_pty = start.pty.is_some();
-            let client = Client { inbox, channel, connection, has_pty };
+            let is_showing = AtomicBool::new(false);
+            let client = Client { inbox, channel, connection, has_pty, is_showing };
             self.spawn(visit.clone(), start, client, permit);
         }
         Ok(())
@@ -147,10 +169,21 @@ impl Handler for Connection {
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
         self.progress.tried.store(true, Ordering::Relaxed);
+        if !is_acceptable(offer.algorithm) {
+            return Ok(reject());
+        }
         // For a certificate, russh asks with its bare key; it is checked when the key is proven.
-        let known = is_acceptable(offer.algorithm)
-            && (names_a_session(user)
-                || check_key(&self.edge.store, offer.public_key, user).await.is_some());
+        let known = names_a_session(user)
+            || match check_key(&self.edge.store, offer.public_key, user).await {
+                Ok(owner) => owner.is_some(),
+                Err(error) => {
+                    tracing::error!(%error, "a key could not be looked up; nobody is let in");
+                    // The answer to an offer lets nobody in. After a refusal the client would say
+                    // `Permission denied` and go, before it reads why.
+                    self.farewell().await;
+                    true
+                }
+            };
         Ok(if known { Auth::Accept } else { reject() })
     }
 
@@ -160,7 +193,10 @@ impl Handler for Connection {
         key: VerifiedPublicKey<'_>,
     ) -> Result<Auth, Self::Error> {
         let identity = if is_acceptable(key.algorithm) && !names_a_session(user) {
-            check_key(&self.edge.store, key.public_key, user).await
+            check_key(&self.edge.store, key.public_key, user).await.unwrap_or_else(|error| {
+                tracing::error!(%error, "a key could not be looked up; its owner was not let in");
+                None
+            })
         } else {
             None
         };

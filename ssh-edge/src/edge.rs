@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use log_stream::PostgresStream;
-use model::{EphemeralSession, Id, OpeningKey};
+use model::{Appender, EphemeralSession, Id, OpeningKey};
 use russh::keys::ssh_key::Fingerprint;
 use service::Shutdown;
-use store::Store;
+use store::{Store, StoreError};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -17,11 +17,14 @@ use crate::lockout::Lockout;
 use crate::runtime::ContainerRuntime;
 use crate::runtime_dir::RuntimeDirectory;
 
+/// With the rest of an opening, below the five seconds in which a refusal is promised.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(3);
+
 /// One edge process.
 pub(crate) struct Edge {
     pub(crate) store: Store,
-    pub(crate) stream: Arc<PostgresStream>,
-    pub(crate) gate: Gate,
+    pub(crate) appending: Mutex<Appending>,
+    pub(crate) record_pause_limit: Duration,
     pub(crate) runtime: Arc<dyn ContainerRuntime>,
     pub(crate) directory: RuntimeDirectory,
     pub(crate) opening_key: OpeningKey,
@@ -34,9 +37,40 @@ pub(crate) struct Edge {
     pub(crate) tasks: Shutdown,
 }
 
+/// The stream, and the gate in front of it: both of one appender.
+#[derive(Clone)]
+pub(crate) struct Appending {
+    pub(crate) stream: Arc<PostgresStream>,
+    pub(crate) gate: Gate,
+}
+
+impl Appending {
+    pub(crate) fn appender(&self) -> Id<Appender> {
+        self.stream.appender()
+    }
+}
+
 impl Edge {
+    /// How this process appends at the moment. It gets another appender when it is fenced off; a
+    /// session keeps the one that it began with.
+    pub(crate) fn appending(&self) -> Appending {
+        let mut appending = self.appending.lock().unwrap_or_else(PoisonError::into_inner);
+        if appending.gate.is_fenced() {
+            let stream = Arc::new(appending.stream.renewed());
+            let gate = appending.gate.renewed(stream.clone());
+            *appending = Appending { stream, gate };
+        }
+        appending.clone()
+    }
+
     pub(crate) const fn id(&self) -> Id<model::Edge> {
         self.directory.edge()
+    }
+
+    /// Waits until this process gives up what is not durable yet.
+    pub(crate) async fn abandoned(&self) {
+        let gate = self.appending().gate;
+        gate.abandoned().await;
     }
 
     /// Removes a session's container. If that fails, the reaper does it later.
@@ -45,6 +79,13 @@ impl Edge {
             tracing::warn!(%session, %error, "a container is left for the reaper");
         }
     }
+}
+
+/// An answer of the control data, or a failure after a while: a database that hangs does not answer.
+pub(crate) async fn answered<T>(
+    answer: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout(ANSWER_DEADLINE, answer).await.unwrap_or(Err(StoreError::Silent))
 }
 
 /// The sessions that this process has; what else bears this edge's name is left over.

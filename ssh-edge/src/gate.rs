@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use log_stream::{Block, LogStream};
+use log_stream::{AppendError, Block, LogStream};
 use model::{Environment, Event, Id, Record};
 use rand::Rng as _;
 use service::Shutdown;
@@ -36,6 +36,7 @@ pub(crate) struct Gate {
     stream: Option<Arc<dyn LogStream>>,
     tasks: Shutdown,
     abandoned: CancellationToken,
+    fenced: CancellationToken,
     lanes: Arc<Mutex<HashMap<Id<Environment>, Lane>>>,
 }
 
@@ -47,7 +48,7 @@ struct Waiting {
     durable: oneshot::Sender<Event>,
 }
 
-/// The process stopped before the record was known to be durable.
+/// The process stopped, or was fenced off, before the record was known to be durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the record is not known to be durable")]
 pub(crate) struct NotDurable;
@@ -75,7 +76,20 @@ impl Gate {
     /// recording costs.
     #[must_use]
     pub(crate) fn open(tasks: Shutdown) -> Self {
-        Self { stream: None, tasks, abandoned: CancellationToken::new(), lanes: Arc::default() }
+        Self {
+            stream: None,
+            tasks,
+            abandoned: CancellationToken::new(),
+            fenced: CancellationToken::new(),
+            lanes: Arc::default(),
+        }
+    }
+
+    /// The same gate in front of another stream, with nothing waiting.
+    #[must_use]
+    pub(crate) fn renewed(&self, stream: Arc<dyn LogStream>) -> Self {
+        let abandoned = self.abandoned.clone();
+        Self { abandoned, ..Self::new(stream, self.tasks.clone()) }
     }
 
     /// Takes records of one environment and gives each its future, in the same order. Records of
@@ -99,7 +113,7 @@ impl Gate {
             return durables;
         };
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.abandoned.is_cancelled() {
+        if self.abandoned.is_cancelled() || self.fenced.is_cancelled() {
             // Dropping the senders tells the callers.
         } else if let Some(lane) = lanes.get_mut(&environment) {
             lane.extend(waiting);
@@ -118,6 +132,12 @@ impl Gate {
     /// Waits until that is so.
     pub(crate) async fn abandoned(&self) {
         self.abandoned.cancelled().await;
+    }
+
+    /// Whether the stream takes nothing more from this appender: another edge has taken its
+    /// sessions over.
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.fenced.is_cancelled()
     }
 
     async fn append_all(self, stream: Arc<dyn LogStream>, environment: Id<Environment>) {
@@ -141,7 +161,7 @@ impl Gate {
         }
     }
 
-    /// Appends until it succeeds; false if the process stops first.
+    /// Appends until it succeeds; false if the process stops first, or is fenced off.
     async fn append(
         &self,
         stream: &dyn LogStream,
@@ -156,6 +176,11 @@ impl Gate {
                 outcome = stream.append(block.clone()) => outcome,
             };
             let Err(error) = outcome else { return true };
+            if matches!(error, AppendError::Fenced) {
+                tracing::warn!(%environment, %error, "other edges have closed its sessions");
+                self.fenced.cancel();
+                return false;
+            }
             tracing::warn!(%environment, %error, "records are not durable yet; sessions wait");
             let jittered = delay.mul_f64(rand::rng().random_range(0.5..1.0));
             tokio::select! {

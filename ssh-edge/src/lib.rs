@@ -22,7 +22,7 @@ mod socket;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use log_stream::{ConnectError, PostgresSettings, PostgresStream};
@@ -38,7 +38,7 @@ use tokio::sync::{Semaphore, watch};
 pub use config::{Config, Connections, Settings};
 pub use runtime_dir::DirectoryError;
 
-use edge::Edge;
+use edge::{Appending, Edge};
 use gate::Gate;
 use lockout::Lockout;
 use runtime::Docker;
@@ -128,10 +128,11 @@ async fn bind_with(
     let listener = listening.map_err(|source| StartError::Listen { address, source })?;
     let address = listener.local_addr().map_err(|source| StartError::Listen { address, source })?;
     let tasks = Shutdown::new();
+    let gate = gate(stream.clone(), tasks.clone());
     let edge = Edge {
         store,
-        stream: stream.clone(),
-        gate: gate(stream, tasks.clone()),
+        appending: Mutex::new(Appending { stream, gate }),
+        record_pause_limit: settings.record_pause_limit(),
         runtime: Arc::new(Docker::new(
             settings.ssh_docker_host.clone(),
             settings.ssh_session_network.clone(),
@@ -171,7 +172,7 @@ impl Bound {
         tasks.request();
         let finished = tasks.finished(STOP_DEADLINE).await;
         if !finished {
-            edge.gate.abandon();
+            edge.appending().gate.abandon();
             tasks.finished(ABANDON_DEADLINE).await;
         }
         edge.runtime.tidy().await;

@@ -8,14 +8,16 @@ use std::time::{Duration, Instant};
 
 use russh::keys::PrivateKey;
 use russh::keys::ssh_key::Certificate;
-use russh::server::{Config, run_stream};
+use russh::server::{Config, Handle, run_stream};
 use russh::{Disconnect, MethodKind, MethodSet, Preferred, SshId, cipher, compression};
+use store::StoreError;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::connection::{Connection, MAX_CHANNELS, Progress};
+use crate::admission::Refusal;
+use crate::connection::{Connection, MAX_CHANNELS, NoKeys, Progress};
 use crate::edge::Edge;
 use crate::session::flow::WINDOW;
 use crate::socket::Socket;
@@ -113,16 +115,22 @@ async fn connection(edge: Arc<Edge>, config: Arc<Config>, stream: TcpStream, cli
     };
     let handle = running.handle();
     let mut signed_in = progress.signed_in.subscribe();
+    let mut no_keys = progress.no_keys.subscribe();
     // Losing the connection's end is safe: it is asked again below.
     let over = tokio::select! {
         over = &mut running => Some(over),
         () = edge.tasks.requested() => None,
         _ = signed_in.wait_for(|&signed_in| signed_in) => None,
+        _ = no_keys.wait_for(|&state| state == NoKeys::Found) => None,
         () = tokio::time::sleep_until(deadline.into()) => {
             tracing::info!(%client, "closed: not signed in in time");
             None
         }
     };
+    let has_no_keys = *progress.no_keys.borrow() == NoKeys::Found;
+    if has_no_keys {
+        return farewell(&progress, &handle, &mut running).await;
+    }
     let is_signed_in = *progress.signed_in.borrow();
     if !is_signed_in && progress.tried.load(Ordering::Relaxed) {
         edge.lockout.failed(client.ip(), Instant::now());
@@ -148,4 +156,18 @@ async fn connection(edge: Arc<Edge>, config: Arc<Config>, stream: TcpStream, cli
         drop(running.await);
     };
     drop(timeout(GOODBYE, goodbye).await);
+}
+
+/// Ends a connection whose client cannot be signed in for now. It has not failed to.
+async fn farewell<E>(
+    progress: &Progress,
+    handle: &Handle,
+    running: &mut (impl Future<Output = Result<(), E>> + Unpin),
+) {
+    let text = Refusal::ControlData(StoreError::Silent).to_string();
+    let told = handle.disconnect(Disconnect::ServiceNotAvailable, text, String::new()).await;
+    if told.is_ok() {
+        progress.no_keys.send_replace(NoKeys::Told);
+        drop(timeout(GOODBYE, running).await);
+    }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use futures_util::future::try_join_all;
+use log_stream::ProducerTail;
 use model::{Event, Timestamp};
 use store::StoreError;
 use store::edges::DEAD_AFTER;
@@ -15,16 +16,20 @@ use store::live_sessions::{End, Orphan};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::edge::Edge;
+use crate::edge::{Appending, Edge, answered};
+use crate::gate::NotDurable;
 use crate::recorder::Recorder;
 
 const HEARTBEAT: Duration = Duration::from_secs(5);
-const REAP_EVERY: Duration = Duration::from_secs(30);
+/// A dead edge's containers are gone within a minute: after `DEAD_AFTER`, this, and the removal.
+const REAP_EVERY: Duration = Duration::from_secs(15);
 /// Every living edge has had the time for a heartbeat.
 const CONFIDENT_AFTER: Duration = Duration::from_secs(DEAD_AFTER.as_secs() + 5);
 /// The row bears the database's time, the records the dead edge's.
 const CLOCKS_DIFFER: Duration = Duration::from_hours(1);
 const DIED: &str = "the SSH edge died";
+const NOT_OPENED: &str = "the session could not be opened";
+const ENDED: &str = "it had ended when the SSH edge died: its last record says how";
 
 /// Since when the database has answered, without a failure in between.
 pub(crate) type Answering = Option<Instant>;
@@ -60,7 +65,7 @@ async fn beat(edge: &Edge) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Removes and closes what dead edges have left, now and every half minute.
+/// Removes and closes what dead edges have left, now and every few seconds.
 pub(crate) async fn reaper(edge: Arc<Edge>, answering: watch::Receiver<Answering>) {
     loop {
         let confident = answering.borrow().is_some_and(|since| since.elapsed() > CONFIDENT_AFTER);
@@ -93,7 +98,7 @@ async fn reap_containers(edge: &Edge, confident: bool) {
     if confident {
         let others: Vec<_> =
             owned.iter().map(|owned| owned.edge).filter(|&id| id != edge.id()).collect();
-        dead = edge.store.dead_edges(&others).await.unwrap_or_default();
+        dead = answered(edge.store.dead_edges(&others)).await.unwrap_or_default();
     }
     for container in owned {
         let left_over = if container.edge == edge.id() {
@@ -109,13 +114,13 @@ async fn reap_containers(edge: &Edge, confident: bool) {
 }
 
 async fn close_orphans(edge: &Edge, confident: bool) -> Result<(), StoreError> {
-    edge.store.expire_requested_sessions().await?;
+    answered(edge.store.expire_requested_sessions()).await?;
     // Asked before the rows, so that a session that begins in between is not taken for an orphan:
     // it is live before its row is active.
-    let mut orphans = edge.store.own_orphans(edge.id(), &edge.live.all()).await?;
+    let mut orphans = answered(edge.store.own_orphans(edge.id(), &edge.live.all())).await?;
     orphans.retain(|orphan| !edge.live.contains(orphan.id));
     if confident {
-        orphans.extend(edge.store.orphans_of_dead_edges().await?);
+        orphans.extend(answered(edge.store.orphans_of_dead_edges()).await?);
     }
     for orphan in orphans {
         close_orphan(edge, orphan).await?;
@@ -123,40 +128,63 @@ async fn close_orphans(edge: &Edge, confident: bool) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Closes a session that nobody has any more. Its last appender is fenced off before the row is
+/// taken, and the row before the last record is looked up: so of any number of edges that were dead,
+/// frozen or slow, one adds the end, and nobody anything after it.
 async fn close_orphan(edge: &Edge, orphan: Orphan) -> Result<(), StoreError> {
     let session = orphan.id;
     let Some(_live) = edge.live.enter(session) else { return Ok(()) };
-    if orphan.edge != edge.id() && !edge.store.take_over_session(&orphan, edge.id()).await? {
-        return Ok(());
-    }
+    let appending = edge.appending();
+    let reason = if orphan.appender == Some(appending.appender()) {
+        NOT_OPENED
+    } else {
+        if let Some(appender) = orphan.appender
+            && let Err(error) = appending.stream.fence(appender).await
+        {
+            tracing::warn!(%session, %error, "a dead edge cannot be fenced off");
+            return Ok(());
+        }
+        let taken = edge.store.take_over_session(&orphan, edge.id(), appending.appender());
+        if !answered(taken).await? {
+            return Ok(());
+        }
+        DIED
+    };
     let environment = orphan.origin.environment.id;
     let since = UNIX_EPOCH + Duration::from_nanos(orphan.started_at.nanos()) - CLOCKS_DIFFER;
-    let tail = match edge.stream.tail_of(environment, session.producer(), since).await {
+    let tail = match appending.stream.tail_of(environment, session.producer(), since).await {
         Ok(tail) => tail,
         Err(error) => {
             tracing::warn!(%session, %error, "a dead session's last record cannot be looked up");
             return Ok(());
         }
     };
+    let output_bytes = Some(tail.map_or(0, |tail| tail.output_bytes));
+    let mut end = End { aborted: true, reason: reason.to_owned(), exit: None, output_bytes };
+    if let Some(aborted) = tail.and_then(|tail| tail.aborted) {
+        (end.aborted, end.reason) = (aborted, ENDED.to_owned());
+    } else if record_end(&appending, orphan, tail, &end).await.is_err() {
+        return Ok(());
+    }
+    answered(edge.store.end_session(session, edge.id(), &end)).await?;
+    tracing::info!(%session, reason = end.reason, "closed a dead session");
+    Ok(())
+}
+
+async fn record_end(
+    appending: &Appending,
+    orphan: Orphan,
+    tail: Option<ProducerTail>,
+    end: &End,
+) -> Result<(), NotDurable> {
     let next_seq = tail.map_or(0, |tail| tail.last_seq + 1);
     let last_at = tail.map_or(orphan.started_at, |tail| tail.last_at);
-    let output_bytes = tail.map_or(0, |tail| tail.output_bytes);
-    let mut recorder = Recorder::resume(edge.gate.clone(), orphan.origin, next_seq, last_at);
+    let mut recorder = Recorder::resume(appending.gate.clone(), orphan.origin, next_seq, last_at);
     let ended = Event::SessionEnded {
-        reason: DIED.to_owned(),
-        aborted: true,
-        output_bytes,
+        reason: end.reason.clone(),
+        aborted: end.aborted,
+        output_bytes: end.output_bytes.unwrap_or(0),
         duration: Timestamp::now().since(orphan.started_at),
     };
-    if try_join_all(recorder.record([ended])).await.is_ok() {
-        let end = End {
-            aborted: true,
-            reason: DIED.to_owned(),
-            exit: None,
-            output_bytes: Some(output_bytes),
-        };
-        edge.store.end_session(session, edge.id(), &end).await?;
-        tracing::info!(%session, "closed a dead edge's session as aborted");
-    }
-    Ok(())
+    try_join_all(recorder.record([ended])).await.map(drop)
 }

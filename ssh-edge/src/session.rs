@@ -15,12 +15,14 @@ mod running;
 mod window;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use model::{EphemeralSession, Id};
 use store::live_sessions::End;
 
 use crate::admission::Refusal;
 use crate::auth::Identity;
-use crate::edge::Edge;
+use crate::edge::{Edge, answered};
 use client::Client;
 use requests::Start;
 
@@ -53,12 +55,27 @@ fn error_chain(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
+/// How a session's row is closed.
+enum Closing {
+    Ended(End),
+    /// It never began.
+    Refused(String),
+}
+
 /// Closes the session's row, however long the database is away, unless the process stops first:
 /// then the row stays active, and this edge's next life or another edge closes it.
-async fn close_row(edge: &Edge, session: model::Id<model::EphemeralSession>, end: &End) {
-    let mut delay = std::time::Duration::from_millis(100);
+async fn close_row(edge: &Edge, session: Id<EphemeralSession>, closing: &Closing) {
+    let mut delay = Duration::from_millis(100);
     loop {
-        match edge.store.end_session(session, edge.id(), end).await {
+        let written = answered(async {
+            match closing {
+                Closing::Ended(end) => edge.store.end_session(session, edge.id(), end).await,
+                Closing::Refused(reason) => {
+                    edge.store.refuse_session(session, edge.id(), reason).await.map(|()| true)
+                }
+            }
+        });
+        match written.await {
             Ok(true) => return,
             Ok(false) => {
                 tracing::warn!(%session, "the session had been closed by another edge");
@@ -67,9 +84,9 @@ async fn close_row(edge: &Edge, session: model::Id<model::EphemeralSession>, end
             Err(error) => tracing::warn!(%session, %error, "a session's end is not written yet"),
         }
         tokio::select! {
-            () = edge.gate.abandoned() => return,
+            () = edge.abandoned() => return,
             () = tokio::time::sleep(delay) => {}
         }
-        delay = (delay * 2).min(std::time::Duration::from_secs(5));
+        delay = (delay * 2).min(Duration::from_secs(5));
     }
 }

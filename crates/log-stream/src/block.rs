@@ -127,7 +127,8 @@ impl Block {
         let packed = codec::decompress(&self.payload, length)?;
         let records = payload::unpack(&packed, self.header.records)?;
         // The payload has zstd's checksum; this one comparison covers the header.
-        if Header::of(self.header.environment, &records, packed.len()) != self.header
+        let found = Header::of(self.header.environment, &records, packed.len());
+        if !self.header.describes(found)
             || records.iter().any(|r| r.origin.environment.id != self.header.environment)
         {
             return Err(DecodeError::Damaged("its header does not describe its records"));

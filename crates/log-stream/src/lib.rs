@@ -43,8 +43,8 @@ impl fmt::Display for Position {
     }
 }
 
-/// Why an append did not return a success. In every case the caller appends the same block again,
-/// later: it keeps its id, so it is in the stream once.
+/// Why an append did not return a success. Unless it is fenced, the caller appends the same block
+/// again, later: it keeps its id, so it is in the stream once.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
     /// The store answered: it did not keep the block (full disk, missing right, ...).
@@ -53,6 +53,10 @@ pub enum AppendError {
     /// No answer: the block may or may not be in the stream.
     #[error("the log stream did not answer: {0}")]
     Unknown(String),
+    /// This appender was taken for dead and fenced off, for ever: what it has not appended yet, it
+    /// never may. Not to be tried again.
+    #[error("this process was taken for dead: it may append no more under this identity")]
+    Fenced,
 }
 
 /// Why reading stopped; reading again from the last position continues without a gap.

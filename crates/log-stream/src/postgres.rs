@@ -10,12 +10,13 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
-use model::{Environment, Id, Producer, Secret, Timestamp};
+use model::{Appender, Environment, Id, Producer, Secret, Timestamp};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::{AppendError, Block, LogStream, Position, ReadError};
 
+mod fence;
 mod notifier;
 mod reader;
 mod session;
@@ -87,6 +88,8 @@ pub struct ProducerTail {
     pub last_at: Timestamp,
     /// Bytes of output that all its records hold.
     pub output_bytes: u64,
+    /// If its last record is a session's end: whether the session was aborted.
+    pub aborted: Option<bool>,
 }
 
 /// The stream in PostgreSQL. It holds at most 64 MiB of blocks that are to be appended, those that their
@@ -101,9 +104,10 @@ pub struct PostgresStream {
 
 #[derive(Debug)]
 struct Inner {
+    appender: Id<Appender>,
+    settings: PostgresSettings,
     appends: mpsc::Sender<Append>,
     room: Arc<Semaphore>,
-    deadline: Duration,
     dialer: Dialer,
     readers: Readers,
     wakes: Arc<Wakes>,
@@ -117,7 +121,11 @@ impl PostgresStream {
     pub async fn connect(settings: PostgresSettings) -> Result<Self, ConnectError> {
         let dialer = Dialer::new(&settings.database_url, settings.deadline)?;
         dialer.check().await?;
+        Ok(Self::start(settings, dialer))
+    }
 
+    fn start(settings: PostgresSettings, dialer: Dialer) -> Self {
+        let appender = Id::generate();
         let (appends, queue) = mpsc::channel(QUEUE);
         let notifier = Arc::new(Notifier::default());
         let mut tasks = JoinSet::new();
@@ -125,21 +133,41 @@ impl PostgresStream {
         let queue = Arc::new(tokio::sync::Mutex::new(queue));
         for _ in 0..settings.writers.clamp(1, 4) {
             let (queue, notifier) = (Arc::clone(&queue), Arc::clone(&notifier));
-            tasks.spawn(writer::run(dialer.clone(), queue, notifier));
+            tasks.spawn(writer::run(dialer.clone(), appender, queue, notifier));
         }
         let readers = Readers::new(dialer.clone(), settings.readers, settings.page_bytes);
-        Ok(Self {
-            inner: Arc::new(Inner {
-                appends,
-                room: Arc::new(Semaphore::new(QUEUE_KIB as usize)),
-                deadline: settings.deadline,
-                dialer,
-                readers,
-                wakes: Arc::default(),
-                _writers: tasks,
-                listener: OnceLock::new(),
-            }),
-        })
+        let inner = Inner {
+            appender,
+            settings,
+            appends,
+            room: Arc::new(Semaphore::new(QUEUE_KIB as usize)),
+            dialer,
+            readers,
+            wakes: Arc::default(),
+            _writers: tasks,
+            listener: OnceLock::new(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Who appends here. An appender is fenced off as a whole, so each process that appends writes
+    /// this down beside what it appends for.
+    #[must_use]
+    pub fn appender(&self) -> Id<Appender> {
+        self.inner.appender
+    }
+
+    /// The same stream with connections and an appender of its own: for a process that was fenced
+    /// off and begins anew.
+    #[must_use]
+    pub fn renewed(&self) -> Self {
+        Self::start(self.inner.settings.clone(), self.inner.dialer.clone())
+    }
+
+    /// Fences an appender off: when this returns, nothing of it will get into the stream any more,
+    /// and what has got in is seen by [`Self::tail_of`].
+    pub async fn fence(&self, appender: Id<Appender>) -> Result<(), ReadError> {
+        Ok(fence::close(&self.inner.dialer, appender).await?)
     }
 
     /// How far a producer's records have got; `None` without any since `since`, the time of its first
@@ -165,10 +193,10 @@ impl LogStream for PostgresStream {
             self.inner.appends.send(append).await.map_err(|_| stopped())?;
             outcome.await.unwrap_or_else(|_| Err(stopped()))
         };
-        match tokio::time::timeout(self.inner.deadline, done).await {
+        match tokio::time::timeout(self.inner.settings.deadline, done).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(failure)) => Err(failure.into()),
-            Err(_) => Err(Failure::late(self.inner.deadline).into()),
+            Err(_) => Err(Failure::late(self.inner.settings.deadline).into()),
         }
     }
 

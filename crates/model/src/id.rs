@@ -39,6 +39,8 @@ kinds! {
     Worker,
     /// Names the kind of a record producer's id: a session, or an intake connection.
     Producer,
+    /// Names the kind of an appender's id: one life of a process that appends to the stream.
+    Appender,
 }
 
 /// An id of a `T`: a `UUIDv7`, so ids sort by the time they were made (RFC 9562, section 5.7).

@@ -12,8 +12,8 @@ mod timestamp;
 pub use event::{Event, ExitStatus, OutputStream, SessionStarted, TerminalSize};
 pub use handle::{Handle, InvalidHandle};
 pub use id::{
-    ApiToken, App, Database, Drain, Edge, Environment, EphemeralSession, Id, Organization,
-    Producer, SshKey, User, Worker,
+    ApiToken, App, Appender, Database, Drain, Edge, Environment, EphemeralSession, Id,
+    Organization, Producer, SshKey, User, Worker,
 };
 pub use record::{AppTag, DatabaseTag, EnvironmentTag, Origin, Record, SessionTag, Source};
 pub use role::{InvalidRole, Role};

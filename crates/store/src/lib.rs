@@ -36,6 +36,9 @@ pub enum StoreError {
     /// The database refused, failed or could not be reached.
     #[error("the database failed: {0}")]
     Database(#[from] sqlx::Error),
+    /// The database did not answer in time.
+    #[error("the database did not answer in time")]
+    Silent,
     /// A row holds what it must not.
     #[error("the database holds an invalid value: {0}")]
     Invalid(String),

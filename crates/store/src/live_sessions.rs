@@ -4,8 +4,8 @@
 //! from a dead edge, closes it, and it is closed once.
 
 use model::{
-    AppTag, Edge, EnvironmentTag, EphemeralSession, ExitStatus, Id, Origin, SessionTag, Source,
-    Timestamp,
+    AppTag, Appender, Edge, EnvironmentTag, EphemeralSession, ExitStatus, Id, Origin, SessionTag,
+    Source, Timestamp,
 };
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
@@ -20,6 +20,8 @@ use crate::{Store, StoreError};
 pub struct Arrival {
     /// The edge that has the connection.
     pub edge: Id<Edge>,
+    /// Who appends the session's records.
+    pub appender: Id<Appender>,
     /// The client's network address.
     pub client_address: String,
     /// The client's SSH version string.
@@ -52,6 +54,8 @@ pub struct Orphan {
     pub id: Id<EphemeralSession>,
     /// The dead edge.
     pub edge: Id<Edge>,
+    /// Who appended its records, or was the last to try.
+    pub appender: Option<Id<Appender>>,
     /// When it began.
     pub started_at: Timestamp,
     /// Where its records come from.
@@ -67,7 +71,8 @@ impl Store {
         arrival: &Arrival,
     ) -> Result<Option<Option<String>>, StoreError> {
         let claimed = sqlx::query_scalar(
-            "update ephemeral_sessions s set state = 'active', edge_id = $2, started_at = now(),
+            "update ephemeral_sessions s set state = 'active', edge_id = $2, appender_id = $8,
+                 started_at = now(),
                  image = (select a.image from apps a where a.id = s.app_id),
                  client_address = $3, client_version = $4, auth_method = $5, key_fingerprint = $6,
                  command = coalesce($7, command)
@@ -81,6 +86,7 @@ impl Store {
         .bind(arrival.auth_method)
         .bind(&arrival.key_fingerprint)
         .bind(arrival.command.as_deref().map(storable))
+        .bind(arrival.appender.uuid())
         .fetch_optional(&self.pool)
         .await?;
         Ok(claimed)
@@ -97,8 +103,8 @@ impl Store {
         sqlx::query(
             "insert into ephemeral_sessions (id, organization_id, environment_id, app_id, user_id,
                  state, command, edge_id, image, client_address, client_version, auth_method,
-                 key_fingerprint, started_at)
-             values ($1, $2, $3, $4, $5, 'active', $6, $7, $8, $9, $10, $11, $12, now())",
+                 key_fingerprint, appender_id, started_at)
+             values ($1, $2, $3, $4, $5, 'active', $6, $7, $8, $9, $10, $11, $12, $13, now())",
         )
         .bind(session.uuid())
         .bind(destination.organization.uuid())
@@ -112,6 +118,7 @@ impl Store {
         .bind(storable(&arrival.client_version))
         .bind(arrival.auth_method)
         .bind(&arrival.key_fingerprint)
+        .bind(arrival.appender.uuid())
         .execute(&self.pool)
         .await?;
         Ok(())
@@ -223,26 +230,32 @@ impl Store {
         Ok(lost.into_iter().map(Id::from_uuid).collect())
     }
 
-    /// Gives an orphan to `edge`, for it to close; false if another edge was first.
+    /// Gives an orphan to `edge`, for it to close under the name of `appender`; false if another was
+    /// first. Whoever does so has fenced off the orphan's last appender.
     pub async fn take_over_session(
         &self,
         orphan: &Orphan,
         edge: Id<Edge>,
+        appender: Id<Appender>,
     ) -> Result<bool, StoreError> {
         let done = sqlx::query(
-            "update ephemeral_sessions set edge_id = $3
-             where id = $1 and state = 'active' and edge_id = $2",
+            "update ephemeral_sessions set edge_id = $4, appender_id = $5
+             where id = $1 and state = 'active' and edge_id = $2
+                 and appender_id is not distinct from $3",
         )
         .bind(orphan.id.uuid())
         .bind(orphan.edge.uuid())
+        .bind(orphan.appender.map(Id::uuid))
         .bind(edge.uuid())
+        .bind(appender.uuid())
         .execute(&self.pool)
         .await?;
         Ok(done.rows_affected() == 1)
     }
 }
 
-const ORPHAN: &str = "select s.id, s.edge_id, s.started_at, s.organization_id, s.environment_id,
+const ORPHAN: &str =
+    "select s.id, s.edge_id, s.appender_id, s.started_at, s.organization_id, s.environment_id,
         e.handle as environment_handle, s.app_id, a.handle as app_handle, s.user_id, u.email, u.name
     from ephemeral_sessions s
     join environments e on e.id = s.environment_id
@@ -256,6 +269,7 @@ fn orphan(row: &PgRow) -> Result<Orphan, StoreError> {
     Ok(Orphan {
         id,
         edge: Id::from_uuid(row.try_get("edge_id")?),
+        appender: row.try_get::<Option<Uuid>, _>("appender_id")?.map(Id::from_uuid),
         started_at: Timestamp::from_nanos(u64::try_from(nanos).unwrap_or(0)),
         origin: Origin {
             producer: id.producer(),

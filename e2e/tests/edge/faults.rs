@@ -14,9 +14,9 @@ use tokio::process::{Child, ChildStdout};
 
 use crate::fixture::{DEADLINE, Fixture, WEB, output};
 
-const COUNT: &str = "i=0; while true; do i=$((i+1)); echo line $i; sleep 0.05; done";
+pub(crate) const COUNT: &str = "i=0; while true; do i=$((i+1)); echo line $i; sleep 0.05; done";
 
-fn start(fixture: &Fixture, command: &str) -> Result<(Child, ChildStdout)> {
+pub(crate) fn start(fixture: &Fixture, command: &str) -> Result<(Child, ChildStdout)> {
     let mut ssh = fixture.ssh.ssh(WEB, &[]);
     ssh.arg(command).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = ssh.kill_on_drop(true).spawn()?;
@@ -24,7 +24,11 @@ fn start(fixture: &Fixture, command: &str) -> Result<(Child, ChildStdout)> {
     Ok((child, stdout))
 }
 
-async fn read_some(stdout: &mut ChildStdout, shown: &mut Vec<u8>, more: usize) -> Result<()> {
+pub(crate) async fn read_some(
+    stdout: &mut ChildStdout,
+    shown: &mut Vec<u8>,
+    more: usize,
+) -> Result<()> {
     let wanted = shown.len() + more;
     while shown.len() < wanted {
         let read = tokio::time::timeout(DEADLINE, stdout.read_buf(shown)).await??;
@@ -33,7 +37,7 @@ async fn read_some(stdout: &mut ChildStdout, shown: &mut Vec<u8>, more: usize) -
     Ok(())
 }
 
-async fn no_container(session: Id<EphemeralSession>) -> Result<()> {
+pub(crate) async fn no_container(session: Id<EphemeralSession>) -> Result<()> {
     let label = format!("dev.spillway.session={session}");
     wait::until_true("the container is gone", DEADLINE, async || {
         Ok(containers(&label).await?.is_empty())

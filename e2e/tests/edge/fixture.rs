@@ -115,6 +115,16 @@ impl Fixture {
         Ok(())
     }
 
+    /// Starts a second edge beside the first, which has its end when it is dropped.
+    pub(crate) async fn start_beside(&self) -> Result<Process> {
+        let second = self.folder.path().join("second");
+        std::fs::create_dir(&second)?;
+        for file in ["host", "host-cert.pub", "user-ca.pub", "opening-key"] {
+            std::fs::copy(self.folder.path().join(file), second.join(file))?;
+        }
+        Ok(start_edge(&second, &self.database.edge_url()?, &self.settings).await?.0)
+    }
+
     fn ssh_as(&self, key: &Path, port: u16) -> Result<OpenSsh> {
         OpenSsh::new(port, key, &self.host_authority, "spillway-edge", self.folder.path())
     }
@@ -174,6 +184,15 @@ impl Fixture {
 
     /// A session's records up to its end, checked to be complete and in order.
     pub(crate) async fn records(&self, session: Id<EphemeralSession>) -> Result<Vec<Record>> {
+        self.records_until(session, session).await
+    }
+
+    /// A session's records up to the end of another session, checked in the same way.
+    pub(crate) async fn records_until(
+        &self,
+        session: Id<EphemeralSession>,
+        last: Id<EphemeralSession>,
+    ) -> Result<Vec<Record>> {
         let settings = PostgresSettings::new(Secret::new(self.database.worker_url()?));
         let stream = PostgresStream::connect(settings).await?;
         let mut blocks = stream.read(self.environment, Position::START);
@@ -181,12 +200,15 @@ impl Fixture {
             let mut records = Vec::new();
             while let Some(block) = blocks.next().await {
                 for record in block?.1.records()? {
-                    if record.origin.session.as_ref().is_some_and(|tag| tag.id == session) {
-                        let is_last = matches!(record.event, Event::SessionEnded { .. });
+                    let Some(id) = record.origin.session.as_ref().map(|tag| tag.id) else {
+                        continue;
+                    };
+                    let is_last = id == last && matches!(record.event, Event::SessionEnded { .. });
+                    if id == session {
                         records.push(record);
-                        if is_last {
-                            return Ok(records);
-                        }
+                    }
+                    if is_last {
+                        return Ok(records);
                     }
                 }
             }

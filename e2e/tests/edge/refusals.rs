@@ -47,13 +47,13 @@ async fn no_session_opens_while_records_cannot_be_kept() -> Result<()> {
     let sentence = refused(&fixture, WEB, &[]).await?;
     assert!(sentence.contains("records cannot be kept"), "{sentence}");
     let refused = fixture.sessions().await?[0];
-    assert_eq!(fixture.closed(refused).await?.0, "refused");
 
     let grant = "grant insert (id, made_at, environment_id, header, payload) \
         on stream.blocks to spillway_edge";
     fixture.client.batch_execute(grant).await?;
     let next = fixture.run(&[], "echo open").await?;
     assert_eq!(next.text(), "open\n", "{}", next.error_text());
+    assert_eq!(fixture.closed(refused).await?.0, "refused");
     // What was begun is in the stream after all, with its end.
     assert_eq!(story(&fixture.records(refused).await?).last(), Some(&"session_ended"));
     Ok(())

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 mod disk;
 mod faults;
+mod fences;
 mod memory;
 mod order;
 mod partitions;

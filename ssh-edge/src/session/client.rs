@@ -1,17 +1,19 @@
 //! The client's end of a session: what it is shown.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use model::{Event, ExitStatus, OutputStream};
 use russh::server::{Handle, Msg};
 use russh::{ChannelWriteHalf, Sig};
+use tokio::time::timeout;
 
 use super::inbox::Inbox;
 use crate::admission::Refusal;
 
 const STDERR: u32 = 1;
-const REFUSAL_DEADLINE: Duration = Duration::from_secs(10);
+const SENTENCE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A channel to write to, and what comes from it.
 pub(crate) struct Client {
@@ -19,11 +21,14 @@ pub(crate) struct Client {
     pub(crate) channel: ChannelWriteHalf<Msg>,
     pub(crate) connection: Handle,
     pub(crate) has_pty: bool,
+    /// Whether something is being shown that the client has no room for yet.
+    pub(crate) is_showing: AtomicBool,
 }
 
 impl Client {
     /// Shows a durable event, unless the client is gone.
     pub(crate) async fn show(&self, event: Event) {
+        self.is_showing.store(true, Ordering::Relaxed);
         // Losing the write loses what a client that is gone would not have read. A write would wait
         // for ever for the window of a connection that has ended.
         tokio::select! {
@@ -32,20 +37,37 @@ impl Client {
                 self.inbox.close("the connection ended");
             }
         }
+        self.is_showing.store(false, Ordering::Relaxed);
     }
 
     /// Says why there is no session.
     pub(crate) async fn refuse(&self, refusal: &Refusal) {
-        let text = self.sentence(&refusal.to_string());
+        self.close(&refusal.to_string(), Some(1)).await;
+    }
+
+    /// Closes the channel with nothing but the platform's own sentence: no byte of the session's is
+    /// in it, so it needs no record to be shown.
+    pub(crate) async fn cut_off(&self, why: &str) {
+        self.close(why, None).await;
+    }
+
+    async fn close(&self, why: &str, exit_status: Option<u32>) {
+        let text = self.sentence(why);
         let told = async {
             self.channel.extended_data_bytes(STDERR, text).await?;
-            self.channel.exit_status(1).await?;
-            self.channel.eof().await?;
-            self.channel.close().await
+            if let Some(exit_status) = exit_status {
+                self.channel.exit_status(exit_status).await?;
+            }
+            self.channel.eof().await
+        };
+        // A client that reads nothing is closed without the sentence.
+        let told_and_closed = async {
+            drop(timeout(SENTENCE_DEADLINE, told).await);
+            drop(timeout(SENTENCE_DEADLINE, self.channel.close()).await);
         };
         tokio::select! {
             () = self.inbox.gone().cancelled() => {}
-            _ = tokio::time::timeout(REFUSAL_DEADLINE, told) => {}
+            () = told_and_closed => {}
         }
     }
 

@@ -32,8 +32,8 @@ pub(crate) enum Happening {
     Idle(Duration),
     /// The service stops.
     Stopping,
-    /// Another edge has the session.
-    Lost,
+    /// Its records could not be kept for this long.
+    Unrecorded(Duration),
 }
 
 /// What is to be done, in this order.
@@ -118,7 +118,8 @@ impl Life {
                 "the session was idle for {} seconds, which is the environment's limit",
                 limit.as_secs()
             )),
-            Happening::Lost => self.end_with_notice("another SSH edge has closed the session"),
+            // The sentence is told past the gate: it would wait behind what cannot be recorded.
+            Happening::Unrecorded(limit) => self.end(unrecorded(limit), true, None),
             Happening::Stopping => self.end_with_notice("the SSH edge is stopping"),
         }
     }
@@ -204,6 +205,15 @@ impl Life {
     }
 }
 
+/// Why a session ends that was paused for too long.
+pub(crate) fn unrecorded(limit: Duration) -> String {
+    format!(
+        "records could not be kept for {} seconds, which is the limit: what is not recorded yet is \
+         not shown",
+        limit.as_secs()
+    )
+}
+
 /// What a container says may not move the engineer's cursor from within our own sentence.
 fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(200).collect()
@@ -279,7 +289,7 @@ mod tests {
             1 => Just(Happening::ClientGone("gone".to_owned())),
             1 => Just(Happening::Idle(Duration::from_secs(1))),
             1 => Just(Happening::Stopping),
-            1 => Just(Happening::Lost),
+            1 => Just(Happening::Unrecorded(Duration::from_mins(1))),
             1 => Just(Happening::Signal("INT".to_owned())),
             1 => Just(Happening::Resize { columns: 1, rows: 1 }),
         ]

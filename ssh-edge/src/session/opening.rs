@@ -15,14 +15,15 @@ use store::live_sessions::{Arrival, End};
 use super::client::Client;
 use super::guest_link::{GuestLink, LinkError, Rendezvous};
 use super::requests::{Start, Wanted};
-use super::{Visit, close_row, error_chain};
+use super::{Closing, Visit, close_row, error_chain};
 use crate::admission::{Admission, Refusal, admit};
 use crate::auth::Identity;
-use crate::edge::Edge;
+use crate::edge::{Appending, Edge, answered};
+use crate::gate::Durable;
 use crate::recorder::Recorder;
 use crate::runtime::Container;
 
-const RECORD_DEADLINE: Duration = Duration::from_secs(5);
+const RECORD_DEADLINE: Duration = Duration::from_secs(4);
 const GREETING_DEADLINE: Duration = Duration::from_secs(20);
 
 /// A session whose guest has been told what to run.
@@ -53,9 +54,35 @@ pub(crate) async fn open(
                 }
             }
         }
-        Err(refusal) => tell(session, client, &refusal).await,
+        Err(Unopened { refusal, admitted, last_record }) => {
+            tell(session, client, &refusal).await;
+            // The first records may yet become durable. The session stays live until it is certain
+            // that nothing of it comes after its end.
+            let is_kept = match last_record {
+                Some(last_record) => last_record.await.is_ok(),
+                None => true,
+            };
+            if admitted && is_kept {
+                close_row(edge, session, &Closing::Refused(refusal.to_string())).await;
+            }
+        }
     }
     None
+}
+
+/// A session that was refused before anything was started.
+struct Unopened {
+    refusal: Refusal,
+    /// Whether it has a row.
+    admitted: bool,
+    /// The last one submitted, unless nothing was or can be recorded.
+    last_record: Option<Durable>,
+}
+
+impl From<Refusal> for Unopened {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, admitted: false, last_record: None }
+    }
 }
 
 /// Everything before something is started.
@@ -64,23 +91,18 @@ async fn begin(
     visit: &Visit,
     session: Id<EphemeralSession>,
     start: &Start,
-) -> Result<(Admission, Program, Recorder), Refusal> {
+) -> Result<(Admission, Program, Recorder), Unopened> {
     let program = wanted(visit, start)?;
     if edge.tasks.is_requested() {
-        return Err(Refusal::Stopping);
+        return Err(Refusal::Stopping.into());
     }
-    let arrival = arrival(edge, visit, &program);
+    let appending = edge.appending();
+    let arrival = arrival(edge, &appending, visit, &program);
     let admission = admit(&edge.store, &visit.identity, session, &arrival).await?;
-    let mut recorder = Recorder::new(edge.gate.clone(), origin(&admission));
+    let mut recorder = Recorder::new(appending.gate, origin(&admission));
     match prepare(edge, visit, &admission, start, &mut recorder).await {
         Ok(()) => Ok((admission, program, recorder)),
-        Err(refusal) => {
-            let reason = refusal.to_string();
-            if let Err(error) = edge.store.refuse_session(session, edge.id(), &reason).await {
-                tracing::warn!(%session, %error, "a refused session's row stays for the reaper");
-            }
-            Err(refusal)
-        }
+        Err((refusal, last_record)) => Err(Unopened { refusal, admitted: true, last_record }),
     }
 }
 
@@ -106,7 +128,7 @@ async fn close(
     };
     if try_join_all(recorder.record([ended])).await.is_ok() {
         let end = End { aborted: true, reason, exit: None, output_bytes: Some(0) };
-        close_row(edge, session, &end).await;
+        close_row(edge, session, &Closing::Ended(end)).await;
     }
 }
 
@@ -125,9 +147,10 @@ fn wanted(visit: &Visit, start: &Start) -> Result<Program, Refusal> {
     }
 }
 
-fn arrival(edge: &Edge, visit: &Visit, program: &Program) -> Arrival {
+fn arrival(edge: &Edge, appending: &Appending, visit: &Visit, program: &Program) -> Arrival {
     Arrival {
         edge: edge.id(),
+        appender: appending.appender(),
         client_address: visit.client_address.clone(),
         client_version: visit.client_version.clone(),
         auth_method: visit.identity.method(),
@@ -162,28 +185,29 @@ async fn prepare(
     admission: &Admission,
     start: &Start,
     recorder: &mut Recorder,
-) -> Result<(), Refusal> {
+) -> Result<(), (Refusal, Option<Durable>)> {
     let image = &admission.destination.image;
-    if !edge.runtime.has_image(image).await.map_err(Refusal::NoRuntime)? {
-        let app = admission.destination.app.handle.to_string();
-        return Err(Refusal::NoImage { image: image.clone(), app });
+    match edge.runtime.has_image(image).await {
+        Ok(true) => {}
+        Ok(false) => {
+            let app = admission.destination.app.handle.to_string();
+            return Err((Refusal::NoImage { image: image.clone(), app }, None));
+        }
+        Err(error) => return Err((Refusal::NoRuntime(error), None)),
     }
     let began = Instant::now();
     let durable = try_join_all(recorder.record(first_events(visit, admission, start)));
     match tokio::time::timeout(RECORD_DEADLINE, durable).await {
         Ok(Ok(_)) => Ok(()),
-        outcome => {
-            if outcome.is_err() {
-                // The first records may yet become durable. Then the stream must tell the end, too.
-                let refusal = Refusal::NoRecords.to_string();
-                drop(recorder.record([Event::SessionEnded {
-                    reason: refusal,
-                    aborted: true,
-                    output_bytes: 0,
-                    duration: began.elapsed(),
-                }]));
-            }
-            Err(Refusal::NoRecords)
+        Ok(Err(_)) => Err((Refusal::NoRecords, None)),
+        Err(_) => {
+            let ended = Event::SessionEnded {
+                reason: Refusal::NoRecords.to_string(),
+                aborted: true,
+                output_bytes: 0,
+                duration: began.elapsed(),
+            };
+            Err((Refusal::NoRecords, recorder.record([ended]).pop()))
         }
     }
 }
@@ -222,7 +246,7 @@ async fn launch(
     let app = &admission.destination.app;
     let mut environment = start.environment;
     // The app's own variables come last: they win over what the client sends.
-    for (name, sealed) in edge.store.app_variables(app.id).await? {
+    for (name, sealed) in answered(edge.store.app_variables(app.id)).await? {
         let value =
             edge.opening_key.open(app.id.uuid(), &sealed).map_err(|_| Refusal::Configuration)?;
         environment.push((name, value.expose().clone()));

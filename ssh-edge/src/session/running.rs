@@ -1,25 +1,26 @@
 //! A running session: carries happenings to `life` and carries its effects out.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use guest_protocol::FromEdge;
 use model::{EphemeralSession, Event, Id, OutputStream};
 use store::live_sessions::End;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
-use super::close_row;
 use super::guest_link::{GuestLink, LinkError};
 use super::inbox::{Input, Notice};
 use super::life::{Effect, Ending, Happening, Life};
 use super::opening::Opened;
-use super::reveal::{QUEUE, Recorded, reveal};
+use super::reveal::{Halt, QUEUE, Recorded, reveal};
 use super::window::Window;
+use super::{Closing, close_row};
 use crate::edge::Edge;
 use crate::gate::{NotDurable, cost};
 
@@ -27,6 +28,8 @@ const MAX_INPUT: usize = 64 * 1024;
 const HANG_UP_DEADLINE: Duration = Duration::from_secs(1);
 /// How long a client may take to read what led to the end, when that was not its program's exit.
 const LAST_WORDS_DEADLINE: Duration = Duration::from_secs(5);
+
+const LOST: &str = "another SSH edge has closed the session";
 
 struct Running<'a> {
     edge: &'a Edge,
@@ -36,6 +39,7 @@ struct Running<'a> {
     life: Life,
     window: Window,
     recorded: mpsc::Sender<Recorded>,
+    halted: watch::Receiver<Option<Halt>>,
     last_activity: Instant,
 }
 
@@ -50,7 +54,10 @@ pub(crate) async fn run(
     let idle_limit = opened.admission.destination.limits.idle;
     let window = Window::default();
     let (recorded, queue) = mpsc::channel(QUEUE);
-    let revealing = edge.tasks.spawn(reveal(queue, client.clone(), window.clone()));
+    let (halt, halted) = watch::channel(None);
+    let limit = edge.record_pause_limit;
+    let revealing = reveal(queue, client.clone(), window.clone(), limit, halt);
+    let revealing = edge.tasks.spawn(revealing);
     let mut running = Running {
         edge,
         life: Life::new(client.has_pty),
@@ -59,6 +66,7 @@ pub(crate) async fn run(
         lost,
         window: window.clone(),
         recorded,
+        halted,
         last_activity: Instant::now(),
     };
     let ending = running.until_end(idle_limit).await;
@@ -66,29 +74,40 @@ pub(crate) async fn run(
     let Running { opened: Opened { link, .. }, recorded, .. } = running;
     drop(recorded);
     client.inbox.drop_input();
-    let patience = if ending.exit.is_some() { idle_limit } else { LAST_WORDS_DEADLINE };
     let close = async {
-        if until_revealed(revealing, &window, &client, patience).await.is_ok() {
-            let Ending { reason, aborted, exit } = ending;
-            let end = End { aborted, reason, exit, output_bytes: Some(output_bytes) };
-            close_row(edge, session, &end).await;
+        let patience = match &ending {
+            Some(Ending { exit: Some(_), .. }) => idle_limit,
+            Some(_) => LAST_WORDS_DEADLINE,
+            None => {
+                revealing.abort();
+                return client.cut_off(LOST).await;
+            }
+        };
+        match (until_revealed(revealing, &window, &client, patience).await, ending) {
+            (Ok(()), Some(Ending { reason, aborted, exit })) => {
+                let end = End { aborted, reason, exit, output_bytes: Some(output_bytes) };
+                close_row(edge, session, &Closing::Ended(end)).await;
+            }
+            _ => client.cut_off(LOST).await,
         }
     };
     tokio::join!(close, dispose(edge, session, link));
 }
 
 impl Running<'_> {
-    async fn until_end(&mut self, idle_limit: Duration) -> Ending {
+    /// Its end, or `None` if others have the session now: then nothing is for this edge to record.
+    async fn until_end(&mut self, idle_limit: Duration) -> Option<Ending> {
         loop {
-            let happening = self.next(idle_limit).await;
+            let happening = self.next(idle_limit).await?;
             let effects = self.life.on(happening);
             if let Some(ending) = self.carry_out(effects) {
-                return ending;
+                return Some(ending);
             }
         }
     }
 
-    async fn next(&mut self, idle_limit: Duration) -> Happening {
+    /// What happens next; `None`: others have the session.
+    async fn next(&mut self, idle_limit: Duration) -> Option<Happening> {
         let inbox = &self.client.inbox;
         loop {
             let room = self.window.has_room();
@@ -98,8 +117,14 @@ impl Running<'_> {
             // Every arm either has done nothing when it is lost, or says itself that it may be.
             let happening = tokio::select! {
                 () = self.edge.tasks.requested() => Happening::Stopping,
-                () = self.lost.cancelled() => Happening::Lost,
-                () = inbox.gone().cancelled() => Happening::ClientGone(inbox.why_gone()),
+                () = self.lost.cancelled() => return None,
+                halt = halted(&mut self.halted) => match halt {
+                    Halt::Unrecorded => Happening::Unrecorded(self.edge.record_pause_limit),
+                    Halt::NotDurable => return None,
+                },
+                () = inbox.gone().cancelled(), if self.halted.borrow().is_none() => {
+                    Happening::ClientGone(inbox.why_gone())
+                }
                 () = sleep_until(idle_at) => Happening::Idle(idle_limit),
                 notice = inbox.next_notice(), if room => match notice {
                     Notice::Resize { columns, rows } => Happening::Resize { columns, rows },
@@ -118,7 +143,7 @@ impl Running<'_> {
             if !matches!(happening, Happening::Idle(_)) {
                 self.last_activity = Instant::now();
             }
-            return happening;
+            return Some(happening);
         }
     }
 
@@ -181,15 +206,24 @@ impl Running<'_> {
             return true;
         }
         let costs: Vec<usize> = events.iter().map(cost).collect();
+        let submitted = Instant::now();
         let durables = self.opened.recorder.record(events);
         costs.into_iter().zip(durables).all(|(cost, durable)| {
             self.window.take(cost);
-            self.recorded.try_send(Recorded { durable, cost }).is_ok()
+            self.recorded.try_send(Recorded { durable, cost, submitted }).is_ok()
         })
     }
 }
 
-/// Waits until everything is shown. A client that reads nothing for so long is given up.
+/// Waits until nothing more is shown.
+async fn halted(halted: &mut watch::Receiver<Option<Halt>>) -> Halt {
+    match halted.wait_for(Option::is_some).await.map(|halt| *halt) {
+        Ok(Some(halt)) => halt,
+        Ok(None) | Err(_) => Halt::NotDurable,
+    }
+}
+
+/// Waits until everything is durable and shown. A client that reads nothing for so long is given up.
 async fn until_revealed(
     mut revealing: JoinHandle<Result<(), NotDurable>>,
     window: &Window,
@@ -201,8 +235,11 @@ async fn until_revealed(
         // Losing the pause loses nothing; the task goes on by itself.
         tokio::select! {
             revealed = &mut revealing => return revealed.unwrap_or(Err(NotDurable)),
-            () = sleep(patience) => if window.used() == before {
-                client.inbox.close("the client did not read");
+            () = sleep(patience) => {
+                // While records cannot be kept, it is not the client that does not read.
+                if window.used() == before && client.is_showing.load(Ordering::Relaxed) {
+                    client.inbox.close("the client did not read");
+                }
             }
         }
     }

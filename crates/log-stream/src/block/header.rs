@@ -43,6 +43,9 @@ pub struct ProducerSpan {
     pub records: u32,
     /// Bytes of output, standard output and standard error together, that they hold.
     pub output_bytes: u64,
+    /// If the last one is a session's end: whether the session was aborted. Blocks of earlier
+    /// versions do not say.
+    pub aborted: Option<bool>,
 }
 
 impl Header {
@@ -106,12 +109,17 @@ impl Header {
                     last_at: record.at,
                     records: 0,
                     output_bytes: 0,
+                    aborted: None,
                 });
             }
             if let Some(span) = producers.get_mut(place) {
                 span.last_seq = record.seq;
                 span.last_at = record.at;
                 span.records = span.records.saturating_add(1);
+                span.aborted = match record.event {
+                    Event::SessionEnded { aborted, .. } => Some(aborted),
+                    _ => None,
+                };
                 if let Event::Output { bytes, .. } = &record.event {
                     span.output_bytes = span.output_bytes.saturating_add(bytes.len() as u64);
                 }
@@ -131,6 +139,16 @@ impl Header {
             producers,
             uncompressed_bytes,
         }
+    }
+
+    /// Whether this header is that of records with the header `found`. It may say less.
+    pub(super) fn describes(&self, mut found: Self) -> bool {
+        for (span, found) in self.producers.iter().zip(&mut found.producers) {
+            if span.aborted.is_none() {
+                found.aborted = None;
+            }
+        }
+        *self == found
     }
 
     pub(super) fn pack(&self) -> Vec<u8> {
@@ -156,6 +174,7 @@ fn span(span: &ProducerSpan) -> wire::ProducerSpan {
         last_at: span.last_at.nanos(),
         records: span.records,
         output_bytes: span.output_bytes,
+        aborted: span.aborted,
     }
 }
 
@@ -167,5 +186,6 @@ fn parse_span(span: &wire::ProducerSpan) -> Result<ProducerSpan, DecodeError> {
         last_at: Timestamp::from_nanos(span.last_at),
         records: span.records,
         output_bytes: span.output_bytes,
+        aborted: span.aborted,
     })
 }

@@ -211,8 +211,32 @@ fn header_tells_what_is_in_the_block() {
         last_at: Timestamp::from_nanos(1_007),
         records: 3,
         output_bytes: 5,
+        aborted: None,
     };
     assert_eq!(header.producers, [span]);
+}
+
+#[test]
+fn header_tells_a_session_that_has_ended_and_need_not() {
+    let mut records = vec![output(0, b"bye"), output(1, b"")];
+    records[1].event = Event::SessionEnded {
+        reason: "over".to_owned(),
+        aborted: true,
+        output_bytes: 3,
+        duration: Duration::ZERO,
+    };
+    let block = stored(&Block::encode(environment(), &records).unwrap());
+    assert_eq!(block.header().producers[0].aborted, Some(true));
+
+    // As an earlier version wrote it.
+    let mut silent = block.header().clone();
+    silent.producers[0].aborted = None;
+    let old = Block::from_parts(block.id(), silent.pack(), block.payload_bytes().to_vec());
+    assert_eq!(old.unwrap().records().unwrap(), records);
+    let mut wrong = block.header().clone();
+    wrong.producers[0].aborted = Some(false);
+    let wrong = Block::from_parts(block.id(), wrong.pack(), block.payload_bytes().to_vec());
+    assert!(matches!(wrong.unwrap().records(), Err(DecodeError::Damaged(_))));
 }
 
 #[test]

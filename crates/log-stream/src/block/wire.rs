@@ -47,6 +47,8 @@ pub(super) struct ProducerSpan {
     pub(super) records: u32,
     #[prost(uint64, tag = "6")]
     pub(super) output_bytes: u64,
+    #[prost(bool, optional, tag = "7")]
+    pub(super) aborted: Option<bool>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

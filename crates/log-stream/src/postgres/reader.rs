@@ -159,6 +159,7 @@ impl Readers {
                         last_seq: span.last_seq,
                         last_at: span.last_at,
                         output_bytes: output.saturating_add(span.output_bytes),
+                        aborted: span.aborted,
                     });
                 }
             }

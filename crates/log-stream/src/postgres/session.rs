@@ -40,6 +40,8 @@ pub(super) struct Session {
 pub(super) struct Failure {
     /// The server answered with an error, so the statement has had no effect.
     pub(super) refused: bool,
+    /// The appender may append no more.
+    fenced: bool,
     code: Option<SqlState>,
     message: String,
 }
@@ -170,7 +172,11 @@ impl fmt::Debug for Session {
 
 impl Failure {
     pub(super) fn unknown(message: &str) -> Self {
-        Self { refused: false, code: None, message: message.to_owned() }
+        Self { refused: false, fenced: false, code: None, message: message.to_owned() }
+    }
+
+    pub(super) fn fenced() -> Self {
+        Self { fenced: true, ..Self::unknown("the appender is fenced off") }
     }
 
     pub(super) fn late(deadline: Duration) -> Self {
@@ -184,7 +190,12 @@ impl Failure {
 
     /// The same, for another who waits for the same statement.
     pub(super) fn again(&self) -> Self {
-        Self { refused: self.refused, code: self.code.clone(), message: self.message.clone() }
+        Self {
+            refused: self.refused,
+            fenced: self.fenced,
+            code: self.code.clone(),
+            message: self.message.clone(),
+        }
     }
 }
 
@@ -194,6 +205,7 @@ impl From<tokio_postgres::Error> for Failure {
             return Self {
                 // A fatal error may come after the commit: a server that stops, for example.
                 refused: answer.parsed_severity() == Some(Severity::Error),
+                fenced: false,
                 code: Some(answer.code().clone()),
                 message: describe(answer),
             };
@@ -202,7 +214,7 @@ impl From<tokio_postgres::Error> for Failure {
         if let Some(cause) = std::error::Error::source(&error) {
             message = format!("{message}: {cause}");
         }
-        Self { refused: false, code: None, message }
+        Self { refused: false, fenced: false, code: None, message }
     }
 }
 
@@ -219,7 +231,9 @@ impl fmt::Display for Failure {
 
 impl From<Failure> for AppendError {
     fn from(failure: Failure) -> Self {
-        if failure.refused {
+        if failure.fenced {
+            Self::Fenced
+        } else if failure.refused {
             Self::Refused(failure.message)
         } else {
             Self::Unknown(failure.message)

@@ -7,10 +7,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use model::{Appender, Id};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_postgres::Statement;
 use uuid::Uuid;
 
+use super::fence;
 use super::notifier::Notifier;
 use super::session::{Dialer, Failure, Session};
 use crate::Block;
@@ -51,10 +53,11 @@ impl Append {
 /// Appends what comes from the queue, until it is closed.
 pub(super) async fn run(
     dialer: Dialer,
+    appender: Id<Appender>,
     queue: Arc<Mutex<mpsc::Receiver<Append>>>,
     notifier: Arc<Notifier>,
 ) {
-    let mut writer = Writer { dialer, session: None };
+    let mut writer = Writer { dialer, appender, session: None };
     loop {
         let group = take_group(&mut *queue.lock().await).await;
         if group.is_empty() {
@@ -112,6 +115,7 @@ async fn take_group(queue: &mut mpsc::Receiver<Append>) -> Vec<Append> {
 
 struct Writer {
     dialer: Dialer,
+    appender: Id<Appender>,
     session: Option<(Session, Statement)>,
 }
 
@@ -121,6 +125,7 @@ impl Writer {
             Some((session, insert)) if !session.is_closed() => (session, insert),
             _ => {
                 let session = self.dialer.dial().await?;
+                fence::enter(&session, self.appender).await?;
                 let insert = session.prepare(INSERT).await?;
                 (session, insert)
             }
