@@ -146,8 +146,9 @@ async fn output_pauses_while_the_disk_is_full_and_then_goes_on() -> Result<()> {
         .await?;
     timeout(DEADLINE, stdout.read_to_end(&mut shown)).await??;
     assert!(child.wait().await?.success());
-    let expected: String =
-        (1..=400).map(|number| format!("line {number} {}\n", "x".repeat(300))).collect();
+    let expected: String = (1..=400).fold(String::new(), |lines, number| {
+        lines + &format!("line {number} {}\n", "x".repeat(300))
+    });
     assert!(shown == expected.as_bytes(), "{} bytes", shown.len());
     fixture.client = fixture.database.connect().await?;
     assert_eq!(fixture.closed(session).await?.0, "ended");
