@@ -150,20 +150,12 @@ pub struct TestCluster {
 impl TestCluster {
     /// Makes a cluster in a temporary folder and starts it.
     pub async fn start() -> Result<Self> {
-<<<<<<< HEAD
         Self::start_in(&std::env::temp_dir(), &[]).await
     }
 
     /// Makes a cluster in a new folder within `parent`, which every account may pass through, and
     /// starts it with these settings (`name=value`).
     pub async fn start_in(parent: &Path, settings: &[&str]) -> Result<Self> {
-=======
-        Self::start_in(&std::env::temp_dir()).await
-    }
-
-    /// Makes a cluster in a folder in this one and starts it.
-    pub async fn start_in(parent: &Path) -> Result<Self> {
->>>>>>> bbd3d12 (ssh-edge, log-stream: End sessions that pause for too long, and fence off edges that were frozen)
         let folder = tempfile::Builder::new().prefix("spillway-pg-").tempdir_in(parent)?;
         let account = if rustix::process::geteuid().is_root() {
             let (uid, gid) = postgres_account()?;

@@ -114,7 +114,7 @@ async fn sign_in_during_an_outage_says_so_within_five_seconds() -> Result<()> {
 #[tokio::test]
 async fn output_pauses_while_the_disk_is_full_and_then_goes_on() -> Result<()> {
     let disk = Tmpfs::mount(160).await?;
-    let cluster = TestCluster::start_in(disk.path()).await?;
+    let cluster = TestCluster::start_in(disk.path(), &[]).await?;
     let database = TestDatabase::of_own_cluster(cluster).await?;
     let mut fixture = Fixture::start_in(database, &[]).await?;
     let script = "for i in $(seq 400); do echo line $i $(head -c 300 /dev/zero | tr '\\0' x); \
