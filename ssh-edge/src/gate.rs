@@ -5,13 +5,17 @@
 //!
 //! Invariants: of one environment at most one append is in flight, and records are appended in the
 //! order they were submitted; a failed append is repeated with the same block until it succeeds. No
-//! timer delays a record: it is sent at once when nothing is in flight, and otherwise with all that
-//! came in the meantime. What waits here is bounded by the sessions' windows (`session::window`).
+//! timer delays what a key or a small command prints: it is sent at once when nothing is in flight,
+//! and otherwise with all that came in the meantime. Bulk output is different: the next block is
+//! packed while the one before is in flight, and what follows a bulk block gathers for a moment.
+//! What waits here is bounded by the sessions' windows (`session::window`), and by two packed
+//! blocks of each environment.
 
-use std::collections::{HashMap, VecDeque};
+mod lanes;
+
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,10 +26,18 @@ use service::Shutdown;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use lanes::{Lanes, Packed, Waiting};
+
 /// A block is closed when its records hold this many bytes.
 const BLOCK_BYTES: usize = 1 << 20;
 /// A block is closed when it has this many records.
 const BLOCK_RECORDS: usize = 4096;
+/// A block of this many bytes is bulk output: nobody waits for a single byte of it.
+const BULK: usize = 64 << 10;
+/// After a bulk block, the next waits until it has this many bytes, ...
+const GATHERED: usize = 256 << 10;
+/// ... but no longer than this.
+const GATHERING: Duration = Duration::from_millis(1);
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LONGEST_RETRY: Duration = Duration::from_secs(2);
 
@@ -37,15 +49,7 @@ pub(crate) struct Gate {
     tasks: Shutdown,
     abandoned: CancellationToken,
     fenced: CancellationToken,
-    lanes: Arc<Mutex<HashMap<Id<Environment>, Lane>>>,
-}
-
-/// What waits for the next block of an environment. It exists while a task appends for it.
-type Lane = VecDeque<Waiting>;
-
-struct Waiting {
-    record: Record,
-    durable: oneshot::Sender<Event>,
+    lanes: Lanes,
 }
 
 /// The process stopped, or was fenced off, before the record was known to be durable.
@@ -81,7 +85,7 @@ impl Gate {
             tasks,
             abandoned: CancellationToken::new(),
             fenced: CancellationToken::new(),
-            lanes: Arc::default(),
+            lanes: Lanes::default(),
         }
     }
 
@@ -107,18 +111,12 @@ impl Gate {
             })
             .unzip();
         let Some(stream) = &self.stream else {
-            for Waiting { record, durable } in waiting {
-                drop(durable.send(record.event));
-            }
+            waiting.into_iter().for_each(Waiting::reveal);
             return durables;
         };
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         if self.abandoned.is_cancelled() || self.fenced.is_cancelled() {
             // Dropping the senders tells the callers.
-        } else if let Some(lane) = lanes.get_mut(&environment) {
-            lane.extend(waiting);
-        } else {
-            lanes.insert(environment, waiting.into());
+        } else if self.lanes.put(environment, waiting) {
             self.tasks.spawn(self.clone().append_all(stream.clone(), environment));
         }
         durables
@@ -141,24 +139,53 @@ impl Gate {
     }
 
     async fn append_all(self, stream: Arc<dyn LogStream>, environment: Id<Environment>) {
-        while let Some((records, durables)) = self.next_batch(environment) {
-            let block = match Block::encode(environment, &records) {
-                Ok(block) => Arc::new(block),
-                Err(error) => {
-                    // Dropping the senders ends the sessions: they may show nothing of this.
-                    tracing::error!(%environment, %error, "records cannot be encoded");
-                    continue;
-                }
+        let mut packed_ahead = None;
+        loop {
+            let packed = match packed_ahead.take() {
+                Some(packed) => packed,
+                None => match self.lanes.take(environment) {
+                    None => return,
+                    Some(batch) => match batch.pack(environment) {
+                        Some(packed) => packed,
+                        None => continue,
+                    },
+                },
             };
-            if !self.append(&*stream, environment, block).await {
-                self.lanes.lock().unwrap_or_else(PoisonError::into_inner).remove(&environment);
-                return;
+            let is_bulk = packed.bytes() >= BULK;
+            let answered = CancellationToken::new();
+            let append = async {
+                let durable = self.append(&*stream, environment, packed.block.clone()).await;
+                if durable {
+                    packed.reveal();
+                }
+                answered.cancel();
+                durable
+            };
+            let (durable, next) = tokio::join!(append, self.pack_ahead(environment, &answered));
+            if !durable {
+                return self.lanes.remove(environment);
             }
-            for (record, durable) in records.into_iter().zip(durables) {
-                // A session that has ended in the meantime does not wait for its records.
-                drop(durable.send(record.event));
+            packed_ahead = next;
+            if is_bulk && packed_ahead.is_none() {
+                let gathered = self.lanes.until(environment, GATHERED);
+                drop(tokio::time::timeout(GATHERING, gathered).await);
             }
         }
+    }
+
+    /// Packs the next block as soon as there is enough for a whole one; nothing if the append in
+    /// flight is `answered` before.
+    async fn pack_ahead(
+        &self,
+        environment: Id<Environment>,
+        answered: &CancellationToken,
+    ) -> Option<Packed> {
+        // Losing either arm loses nothing: both only wait.
+        tokio::select! {
+            () = answered.cancelled() => return None,
+            () = self.lanes.until(environment, BLOCK_BYTES) => {}
+        }
+        self.lanes.take(environment)?.pack(environment)
     }
 
     /// Appends until it succeeds; false if the process stops first, or is fenced off.
@@ -189,29 +216,6 @@ impl Gate {
             }
             delay = (delay * 2).min(LONGEST_RETRY);
         }
-    }
-
-    fn next_batch(
-        &self,
-        environment: Id<Environment>,
-    ) -> Option<(Vec<Record>, Vec<oneshot::Sender<Event>>)> {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let lane = lanes.get_mut(&environment)?;
-        if lane.is_empty() {
-            lanes.remove(&environment);
-            return None;
-        }
-        let mut bytes = 0;
-        let count = lane
-            .iter()
-            .take(BLOCK_RECORDS)
-            .take_while(|waiting| {
-                let before = bytes;
-                bytes += cost(&waiting.record.event);
-                before < BLOCK_BYTES
-            })
-            .count();
-        Some(lane.drain(..count).map(|waiting| (waiting.record, waiting.durable)).unzip())
     }
 }
 
