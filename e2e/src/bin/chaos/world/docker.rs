@@ -97,6 +97,27 @@ impl Docker {
         Ok(())
     }
 
+    /// A daemon that is killed while it starts a container forgets what it has begun: the shim of the
+    /// container, and the program that was to become its first process.
+    fn kill_shims(&self) {
+        let socket = self.folder.join("exec/containerd/containerd.sock").display().to_string();
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        for process in processes {
+            let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command).into_owned();
+            let is_shim = command.contains("containerd-shim") && command.contains(&socket);
+            let pid = process.file_name().to_str().and_then(|name| name.parse().ok());
+            let Some(pid) = pid.filter(|_| is_shim) else { continue };
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+            let children = children.unwrap_or_default();
+            let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+            for pid in std::iter::once(pid).chain(children).filter_map(Pid::from_raw) {
+                // It may have ended meanwhile.
+                kill_process(pid, Signal::KILL).ok();
+            }
+        }
+    }
+
     fn remove_containers(&self) {
         let docker = || {
             let mut command = std::process::Command::new("docker");
@@ -126,6 +147,7 @@ impl Drop for Docker {
         if let Some(pid) = pid.filter(|&pid| is_containerd(pid)) {
             kill_process(pid, Signal::KILL).ok();
         }
+        self.kill_shims();
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let folder = self.folder.display().to_string();
         let points = mounts.lines().rev().filter_map(|line| line.split(' ').nth(1));
