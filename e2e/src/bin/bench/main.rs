@@ -16,13 +16,16 @@ use clap::{Parser, ValueEnum};
 use e2e::process::environment_variable;
 use serde_json::json;
 use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
 
 mod cpu;
+mod drain;
 mod log_text;
 mod machine;
 mod records;
 mod report;
 mod rivals;
+mod scaling;
 mod session;
 mod stream;
 
@@ -38,6 +41,9 @@ struct Options {
     /// How many times everything is measured.
     #[arg(long, default_value_t = 5, value_name = "NUMBER")]
     rounds: usize,
+    /// The most idle sessions whose memory is measured; 0 leaves it out, which saves minutes.
+    #[arg(long, default_value_t = 500, value_name = "NUMBER")]
+    idle: usize,
     /// Small sizes, to see that it works: the figures mean nothing.
     #[arg(long)]
     quick: bool,
@@ -58,15 +64,21 @@ enum Part {
     Session,
     /// The log stream on PostgreSQL.
     Stream,
+    /// Delivery by log drains, against rsyslog and syslog-ng.
+    Drain,
+    /// What a record costs with more environments and drains.
+    Scaling,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let options = Options::parse();
+    let mut terminate = signal(SignalKind::terminate())?;
     // Losing the run ends what it has started: everything does when it is dropped.
     tokio::select! {
         outcome = run(&options) => outcome,
         _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+        _ = terminate.recv() => anyhow::bail!("terminated"),
     }
 }
 
@@ -87,6 +99,12 @@ async fn run(options: &Options) -> Result<()> {
     }
     if wanted(Part::Stream) {
         tables.push(stream::measure(options).await.context("the stream")?);
+    }
+    if wanted(Part::Drain) {
+        tables.push(drain::measure(options).await.context("drains")?);
+    }
+    if wanted(Part::Scaling) {
+        tables.push(scaling::measure(options).await.context("scaling")?);
     }
     let text = report::render(&machine.to_markdown(), &tables)?;
     println!("{text}");

@@ -1,3 +1,4 @@
 //! What Spillway is compared with.
 
+pub(crate) mod forwarder;
 pub(crate) mod sshd;

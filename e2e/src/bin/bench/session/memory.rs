@@ -21,7 +21,7 @@ const MIB: f64 = 1024.0 * 1024.0;
 
 /// Opens sessions, each with a connection of its own, and looks at 1, 100, 500 of them. Once, and
 /// not in every round: it takes minutes.
-pub(super) async fn measure(world: &mut World, sizes: &Sizes, table: &mut Table) -> Result<()> {
+pub(super) async fn measure(world: &World, sizes: &Sizes, table: &mut Table) -> Result<()> {
     for server in world.servers.iter().filter(|server| server.column != UNRECORDED) {
         progress(&format!("session: memory, {}", server.name()));
         // What only the first session needs is no session's.
