@@ -25,10 +25,26 @@ pub(crate) struct Client {
     pub(crate) is_showing: AtomicBool,
 }
 
+/// Sets the flag until dropped: showing may be given up.
+struct Showing<'a>(&'a AtomicBool);
+
+impl<'a> Showing<'a> {
+    fn begin(flag: &'a AtomicBool) -> Self {
+        flag.store(true, Ordering::Relaxed);
+        Self(flag)
+    }
+}
+
+impl Drop for Showing<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 impl Client {
     /// Shows a durable event, unless the client is gone.
     pub(crate) async fn show(&self, event: Event) {
-        self.is_showing.store(true, Ordering::Relaxed);
+        let _showing = Showing::begin(&self.is_showing);
         // Losing the write loses what a client that is gone would not have read. A write would wait
         // for ever for the window of a connection that has ended.
         tokio::select! {
@@ -37,7 +53,6 @@ impl Client {
                 self.inbox.close("the connection ended");
             }
         }
-        self.is_showing.store(false, Ordering::Relaxed);
     }
 
     /// Says why there is no session.
