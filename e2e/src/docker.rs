@@ -1,5 +1,7 @@
 //! Docker images for tests, made from the local busybox.
 
+pub mod daemon;
+
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::time::Duration;

@@ -6,6 +6,7 @@
 
 pub mod arrivals;
 pub mod certificates;
+pub mod clock;
 pub mod docker;
 pub mod endpoints;
 pub mod https_receiver;

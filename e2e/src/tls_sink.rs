@@ -152,7 +152,7 @@ async fn receive(mut stream: TlsStream<TcpStream>, state: &Mutex<State>) -> io::
 }
 
 /// Cuts `LENGTH SP MESSAGE` off the front (RFC 5425, section 4.3), once it is complete.
-fn take_message(buffer: &mut BytesMut) -> io::Result<Option<Bytes>> {
+pub fn take_message(buffer: &mut BytesMut) -> io::Result<Option<Bytes>> {
     let Some(space) = buffer.iter().position(|&byte| byte == b' ') else {
         return Ok(None);
     };
@@ -168,7 +168,8 @@ fn take_message(buffer: &mut BytesMut) -> io::Result<Option<Bytes>> {
     Ok(Some(buffer.split_to(length).freeze()))
 }
 
-async fn end(mut stream: TlsStream<TcpStream>, ending: Ending) -> io::Result<()> {
+/// Ends a connection so.
+pub async fn end(mut stream: TlsStream<TcpStream>, ending: Ending) -> io::Result<()> {
     match ending {
         Ending::CloseNotify => stream.shutdown().await?,
         Ending::Fin => stream.get_mut().0.shutdown().await?,

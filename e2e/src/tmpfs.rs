@@ -1,34 +1,33 @@
-//! A small file system of a test's own, to be filled.
+//! A small disk that can be full: a file system in memory whose size is changed.
 
-use std::fs::File;
-use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
-use rustix::io::Errno;
+use anyhow::{Context as _, Result};
 use tempfile::TempDir;
-use tokio::process::Command;
 
 use crate::process;
 
 const DEADLINE: Duration = Duration::from_secs(10);
+/// What is being written may need a little more room between the question and the change.
+const TRIES: u32 = 20;
 
-/// A mounted tmpfs, which only root can make; unmounted when dropped.
+/// A mounted tmpfs; unmounted when dropped. Who is not root needs sudo without a password.
 #[derive(Debug)]
 pub struct Tmpfs {
     folder: TempDir,
+    bytes: u64,
 }
 
 impl Tmpfs {
-    /// One of so many mebibytes.
-    pub async fn mount(mebibytes: u32) -> Result<Self> {
+    /// One of so many bytes, in a folder of its own. It takes only as much memory as is written.
+    pub async fn mount(bytes: u64) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("spillway-tmpfs-").tempdir()?;
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m,mode=755"), "tmpfs"]);
+        let mut mount = as_root("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={bytes},mode=1777"), "spillway-test"]);
         mount.arg(folder.path());
-        process::succeed(mount, DEADLINE).await?;
-        Ok(Self { folder })
+        process::succeed(mount.into(), DEADLINE).await.context("cannot mount a tmpfs as root")?;
+        Ok(Self { folder, bytes })
     }
 
     /// Where it is.
@@ -37,37 +36,48 @@ impl Tmpfs {
         self.folder.path()
     }
 
-    /// Takes all the room that is left.
-    pub fn fill(&self) -> Result<()> {
-        let mut file = File::create(self.path().join("filling"))?;
-        for size in [1 << 20, 1 << 12] {
-            let zeros = vec![0; size];
-            loop {
-                match file.write_all(&zeros) {
-                    Ok(()) => {}
-                    Err(error) if error.raw_os_error() == Some(Errno::NOSPC.raw_os_error()) => {
-                        break;
-                    }
-                    Err(error) => return Err(error.into()),
-                }
+    /// Leaves room for this many bytes more.
+    pub async fn fill(&self, room: u64) -> Result<()> {
+        let mut outcome = Ok(());
+        for _ in 0..TRIES {
+            let state = rustix::fs::statvfs(self.path())?;
+            let used = (state.f_blocks - state.f_bfree) * state.f_frsize;
+            outcome = self.resize(used + room).await;
+            if outcome.is_ok() {
+                break;
             }
         }
-        Ok(())
+        outcome
     }
 
     /// Gives the room back.
-    pub fn free(&self) -> Result<()> {
-        Ok(std::fs::remove_file(self.path().join("filling"))?)
+    pub async fn free(&self) -> Result<()> {
+        self.resize(self.bytes).await
+    }
+
+    async fn resize(&self, bytes: u64) -> Result<()> {
+        let mut mount = as_root("mount");
+        mount.args(["-o", &format!("remount,size={bytes}")]).arg(self.path());
+        process::succeed(mount.into(), DEADLINE).await?;
+        Ok(())
     }
 }
 
 impl Drop for Tmpfs {
     fn drop(&mut self) {
         // Lazily: a server in it may still be ending.
-        let unmounted =
-            std::process::Command::new("umount").arg("--lazy").arg(self.path()).status();
+        let unmounted = as_root("umount").arg("-l").arg(self.path()).status();
         if !unmounted.is_ok_and(|status| status.success()) {
             eprintln!("{} is still mounted", self.path().display());
         }
     }
+}
+
+fn as_root(program: &str) -> std::process::Command {
+    if rustix::process::geteuid().is_root() {
+        return std::process::Command::new(program);
+    }
+    let mut command = std::process::Command::new("sudo");
+    command.args(["-n", program]);
+    command
 }

@@ -23,6 +23,8 @@ pub(crate) const FAREWELL: Duration = Duration::from_secs(5);
 pub(crate) enum Lost {
     #[error("the edge closed the connection")]
     Closed,
+    #[error("this container was told to stop")]
+    Stopped,
     #[error("the connection to the edge failed: {0}")]
     Failed(#[from] io::Error),
     #[error("the edge does not speak the protocol: {0}")]

@@ -118,8 +118,9 @@ impl Session {
         for what in &ready {
             match what {
                 Ready::Termination => {
+                    // Not the program's own end, so the edge is told none.
                     self.termination = None;
-                    self.hang_up();
+                    return Err(Lost::Stopped);
                 }
                 Ready::Edge => {
                     if let Some(edge) = &mut self.edge {

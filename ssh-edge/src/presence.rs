@@ -25,8 +25,8 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const REAP_EVERY: Duration = Duration::from_secs(15);
 /// Every living edge has had the time for a heartbeat.
 const CONFIDENT_AFTER: Duration = Duration::from_secs(DEAD_AFTER.as_secs() + 5);
-/// The row bears the database's time, the records the dead edge's.
-const CLOCKS_DIFFER: Duration = Duration::from_hours(1);
+/// The row bears the database's time, the blocks the dead edge's, which are refused past this.
+const CLOCKS_DIFFER: Duration = Duration::from_hours(48);
 const DIED: &str = "the SSH edge died";
 const NOT_OPENED: &str = "the session could not be opened";
 const ENDED: &str = "it had ended when the SSH edge died: its last record says how";

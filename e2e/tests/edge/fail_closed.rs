@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use e2e::docker::docker;
 use e2e::postgres::{TestCluster, TestDatabase};
 use e2e::process::{self, Finished};
 use e2e::tmpfs::Tmpfs;
@@ -84,6 +85,36 @@ async fn session_that_is_paused_for_too_long_is_ended_and_recorded_when_it_can_b
     Ok(())
 }
 
+/// Its client has stopped reading before, with output on its way that is durable.
+#[tokio::test]
+async fn pause_ends_in_time_though_the_client_reads_nothing() -> Result<()> {
+    let mut fixture = on_own_cluster(&["--ssh-record-pause-limit-seconds", "2"]).await?;
+    // More than the client's window takes, and less than that and the session's own.
+    let (child, mut stdout) =
+        start(&fixture, "head -c 3000000 /dev/zero; while true; do echo more; sleep 0.05; done")?;
+    let mut shown = Vec::new();
+    read_some(&mut stdout, &mut shown, 1).await?;
+    let session = fixture.sessions().await?[0];
+    wait::until_true("the slow lines", DEADLINE, async || {
+        let top = docker(&["top", &format!("spillway-{session}")]);
+        Ok(process::succeed(top, DEADLINE).await?.text().contains("sleep 0.05"))
+    })
+    .await?;
+
+    fixture.database.cluster().context("no cluster")?.crash().await?;
+    no_container(session).await?;
+    timeout(DEADLINE, stdout.read_to_end(&mut shown)).await??;
+    assert_eq!(timeout(DEADLINE, child.wait_with_output()).await??.status.code(), Some(255));
+    fixture.database.cluster().context("no cluster")?.start_again().await?;
+    fixture.client = fixture.database.connect().await?;
+    let (state, reason) = fixture.closed(session).await?;
+    assert_eq!(state, "aborted");
+    assert!(reason.starts_with("records could not be kept for 2 seconds"), "{reason}");
+    let records = fixture.records(session).await?;
+    assert!(output(&records, OutputStream::Stdout).starts_with(&shown), "shown and not recorded");
+    Ok(())
+}
+
 #[tokio::test]
 async fn sign_in_during_an_outage_says_so_within_five_seconds() -> Result<()> {
     let mut fixture = on_own_cluster(&[]).await?;
@@ -113,7 +144,7 @@ async fn sign_in_during_an_outage_says_so_within_five_seconds() -> Result<()> {
 
 #[tokio::test]
 async fn output_pauses_while_the_disk_is_full_and_then_goes_on() -> Result<()> {
-    let disk = Tmpfs::mount(160).await?;
+    let disk = Tmpfs::mount(160 << 20).await?;
     let cluster = TestCluster::start_in(disk.path(), &[]).await?;
     let database = TestDatabase::of_own_cluster(cluster).await?;
     let mut fixture = Fixture::start_in(database, &[]).await?;
@@ -124,7 +155,7 @@ async fn output_pauses_while_the_disk_is_full_and_then_goes_on() -> Result<()> {
     read_some(&mut stdout, &mut shown, 2_000).await?;
     let session = fixture.sessions().await?[0];
 
-    disk.fill()?;
+    disk.fill(0).await?;
     // What still fits is shown.
     while let Ok(read) = timeout(Duration::from_secs(2), stdout.read_buf(&mut shown)).await {
         anyhow::ensure!(read? > 0, "the session ended");
@@ -140,7 +171,7 @@ async fn output_pauses_while_the_disk_is_full_and_then_goes_on() -> Result<()> {
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert!(child.try_wait()?.is_none());
 
-    disk.free()?;
+    disk.free().await?;
     let cluster = fixture.database.cluster().context("no cluster")?;
     wait::until_true("the server runs", DEADLINE, async || Ok(cluster.keep_running().await))
         .await?;
@@ -166,7 +197,7 @@ async fn frozen_edge_that_wakes_adds_nothing_to_a_session_that_was_closed() -> R
     read_some(&mut stdout, &mut shown, 20).await?;
     let session = fixture.sessions().await?[0];
     fixture.edge.signal(Signal::STOP)?;
-    let other = fixture.start_beside().await?;
+    let other = fixture.start_beside("second").await?;
     let closed = wait::until("the other edge closes it", DEADLINE * 2, async || {
         let statement = "select state from ephemeral_sessions where id = $1";
         let state: String = fixture.client.query_one(statement, &[&session.uuid()]).await?.get(0);

@@ -6,19 +6,20 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use e2e::docker::containers;
 use e2e::postgres::{TestCluster, TestDatabase};
+use e2e::process::Process;
 use e2e::wait;
 use model::{EphemeralSession, Event, Id, OutputStream};
 use rustix::process::Signal;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, ChildStdout};
 
-use crate::fixture::{DEADLINE, Fixture, WEB, output};
+use crate::fixture::{DEADLINE, Fixture, WEB, output, story};
 
 pub(crate) const COUNT: &str = "i=0; while true; do i=$((i+1)); echo line $i; sleep 0.05; done";
 
 pub(crate) fn start(fixture: &Fixture, command: &str) -> Result<(Child, ChildStdout)> {
     let mut ssh = fixture.ssh.ssh(WEB, &[]);
-    ssh.arg(command).stdin(Stdio::null()).stdout(Stdio::piped());
+    ssh.arg(command).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = ssh.kill_on_drop(true).spawn()?;
     let stdout = child.stdout.take().context("no stdout")?;
     Ok((child, stdout))
@@ -205,5 +206,40 @@ async fn dead_edges_session_is_closed_once_by_another_edge() -> Result<()> {
     .await?;
     assert_eq!(closed, "aborted");
     fixture.records(session).await?;
+    Ok(())
+}
+
+/// Their rounds are in step, so both find the same sessions at the same time.
+#[tokio::test]
+async fn two_edges_that_find_a_dead_edges_sessions_close_each_once() -> Result<()> {
+    const SESSIONS: usize = 4;
+    let mut fixture = Fixture::start().await?;
+    let mut children = Vec::new();
+    for _ in 0..SESSIONS {
+        let (child, mut stdout) = start(&fixture, COUNT)?;
+        read_some(&mut stdout, &mut Vec::new(), 20).await?;
+        children.push((child, stdout));
+    }
+    let sessions = fixture.sessions().await?;
+    let (one, other) = tokio::join!(fixture.start_beside("one"), fixture.start_beside("other"));
+    let (one, other) = (one?, other?);
+    fixture.edge.stop(Signal::KILL, DEADLINE).await?;
+    let closings = |edge: &Process| edge.log().matches("closed a dead session").count();
+    wait::until_true("every session is closed", DEADLINE * 2, async || {
+        Ok(closings(&one) + closings(&other) >= SESSIONS)
+    })
+    .await?;
+    fixture.start_again().await?;
+    fixture.run(&[], "true").await?;
+    let marker = *fixture.sessions().await?.last().context("no session")?;
+    assert_eq!(fixture.closed(marker).await?.0, "ended");
+    for session in &sessions {
+        assert_eq!(fixture.closed(*session).await?.0, "aborted");
+        let records = fixture.records_until(*session, marker).await?;
+        let ends = story(&records).iter().filter(|&&event| event == "session_ended").count();
+        assert_eq!(ends, 1);
+    }
+    println!("{} and {} closings", closings(&one), closings(&other));
+    assert_eq!(closings(&one) + closings(&other), SESSIONS);
     Ok(())
 }

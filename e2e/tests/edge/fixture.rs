@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use e2e::clock::{self, FakeClock};
 use e2e::docker::{TestImage, remove_containers};
 use e2e::openssh::{KeyPair, OpenSsh};
 use e2e::platform::binary;
@@ -37,6 +38,7 @@ pub(crate) struct Fixture {
     pub(crate) app: Id<App>,
     host_authority: String,
     settings: Vec<String>,
+    clock: Option<FakeClock>,
 }
 
 pub(crate) struct Engineer {
@@ -56,7 +58,21 @@ impl Fixture {
         Self::start_in(TestDatabase::create().await?, settings).await
     }
 
+    /// With a clock that [`Fixture::step_clock`] sets.
+    pub(crate) async fn start_with_clock(settings: &[&str]) -> Result<Self> {
+        let clock = Some(FakeClock::find()?);
+        Self::build(TestDatabase::create().await?, settings, clock).await
+    }
+
     pub(crate) async fn start_in(database: TestDatabase, settings: &[&str]) -> Result<Self> {
+        Self::build(database, settings, None).await
+    }
+
+    async fn build(
+        database: TestDatabase,
+        settings: &[&str],
+        clock: Option<FakeClock>,
+    ) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("edge-").tempdir()?;
         let path = folder.path();
         let host = KeyPair::generate(&path.join("host"), "ed25519").await?;
@@ -81,7 +97,8 @@ impl Fixture {
         if !settings.iter().any(|setting| setting == "--ssh-session-network") {
             settings.extend(["--ssh-session-network".to_owned(), "none".to_owned()]);
         }
-        let (edge, port) = start_edge(path, &database.edge_url()?, &settings).await?;
+        let (edge, port) =
+            start_edge(path, &database.edge_url()?, &settings, clock.as_ref()).await?;
         let ssh = OpenSsh::new(
             port,
             &engineer.key.private,
@@ -103,26 +120,33 @@ impl Fixture {
             app,
             host_authority,
             settings,
+            clock,
         })
     }
 
     /// Starts the edge again, after it has ended, with the same folder.
     pub(crate) async fn start_again(&mut self) -> Result<()> {
         let path = self.folder.path();
-        let (edge, port) = start_edge(path, &self.database.edge_url()?, &self.settings).await?;
+        let url = self.database.edge_url()?;
+        let (edge, port) = start_edge(path, &url, &self.settings, self.clock.as_ref()).await?;
         self.edge = edge;
         self.ssh = self.ssh_as(&self.engineer.key.private, port)?;
         Ok(())
     }
 
-    /// Starts a second edge beside the first, which has its end when it is dropped.
-    pub(crate) async fn start_beside(&self) -> Result<Process> {
-        let second = self.folder.path().join("second");
+    /// Sets the edge's clock to so many seconds beside the machine's.
+    pub(crate) fn step_clock(&self, seconds: i32) -> Result<()> {
+        clock::step(&self.folder.path().join("clock"), seconds)
+    }
+
+    /// Starts another edge beside the first, which has its end when it is dropped.
+    pub(crate) async fn start_beside(&self, name: &str) -> Result<Process> {
+        let second = self.folder.path().join(name);
         std::fs::create_dir(&second)?;
         for file in ["host", "host-cert.pub", "user-ca.pub", "opening-key"] {
             std::fs::copy(self.folder.path().join(file), second.join(file))?;
         }
-        Ok(start_edge(&second, &self.database.edge_url()?, &self.settings).await?.0)
+        Ok(start_edge(&second, &self.database.edge_url()?, &self.settings, None).await?.0)
     }
 
     fn ssh_as(&self, key: &Path, port: u16) -> Result<OpenSsh> {
@@ -241,7 +265,12 @@ impl Drop for Fixture {
     }
 }
 
-async fn start_edge(folder: &Path, database: &str, settings: &[String]) -> Result<(Process, u16)> {
+async fn start_edge(
+    folder: &Path,
+    database: &str,
+    settings: &[String],
+    clock: Option<&FakeClock>,
+) -> Result<(Process, u16)> {
     let path = |name: &str| -> PathBuf { folder.join(name) };
     let mut command = Command::new(binary("spillway-ssh-edge")?);
     command.args(["--ssh-listen", "127.0.0.1:0", "--log", "info", "--log-format", "json"]);
@@ -251,6 +280,12 @@ async fn start_edge(folder: &Path, database: &str, settings: &[String]) -> Resul
     command.arg("--ssh-user-ca-public").arg(path("user-ca.pub"));
     command.arg("--ssh-opening-key").arg(path("opening-key"));
     command.args(settings);
+    if let Some(fake) = clock {
+        if !std::fs::exists(path("clock"))? {
+            clock::step(&path("clock"), 0)?;
+        }
+        fake.give(&mut command, &path("clock"));
+    }
     let log = path("edge.log");
     std::fs::write(&log, "")?;
     let mut edge = Process::start(command, &log)?;

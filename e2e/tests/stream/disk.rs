@@ -1,88 +1,40 @@
 //! A full disk under the stream's database: appends fail, and are in the stream once when there is room.
 
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use e2e::postgres::{TestCluster, TestDatabase};
 use e2e::process;
+use e2e::tmpfs::Tmpfs;
 use futures_util::future::join_all;
 use log_stream::{AppendError, Block, LogStream as _, Position};
 use model::Id;
 use rand::RngCore as _;
-use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::sleep;
 use url::Url;
 
 use super::{Appender, DEADLINE, assert_in_order, ids, open, read};
 
-/// A file system in memory; unmounted when dropped.
-struct Disk(TempDir);
-
-impl Disk {
-    async fn mount(mebibytes: u32) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("spillway-disk-").tempdir()?;
-        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
-        let mut mount = as_root("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m,mode=1777"), "spillway-test"]);
-        mount.arg(folder.path());
-        process::succeed(mount.into(), DEADLINE).await?;
-        Ok(Self(folder))
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.0.path().join("ballast")
-    }
-
-    /// Writes until there is no room.
-    fn fill(&self) -> Result<()> {
-        let mut ballast = std::fs::File::create(self.ballast())?;
-        let piece = [0; 4096];
-        while ballast.write_all(&piece).is_ok() {}
-        Ok(())
-    }
-
-    fn free(&self) -> Result<()> {
-        Ok(std::fs::remove_file(self.ballast())?)
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        drop(as_root("umount").arg("-l").arg(self.0.path()).status());
-    }
-}
-
-fn as_root(program: &str) -> std::process::Command {
-    if rustix::process::geteuid().is_root() {
-        return std::process::Command::new(program);
-    }
-    let mut command = std::process::Command::new("sudo");
-    command.args(["-n", program]);
-    command
-}
-
 /// Moves the stopped cluster's data folder onto the disk.
-async fn move_data(admin_url: &str, disk: &Disk) -> Result<()> {
+async fn move_data(admin_url: &str, disk: &Tmpfs) -> Result<()> {
     let url = Url::parse(admin_url)?;
     let folder = url.host_str().context("a folder of sockets")?.replace("%2F", "/");
     let data = Path::new(&folder).join("data");
     let mut copy = Command::new("cp");
-    copy.arg("-a").arg(&data).arg(disk.0.path());
+    copy.arg("-a").arg(&data).arg(disk.path());
     process::succeed(copy, DEADLINE).await?;
     std::fs::remove_dir_all(&data)?;
-    std::os::unix::fs::symlink(disk.0.path().join("data"), &data)?;
+    std::os::unix::fs::symlink(disk.path().join("data"), &data)?;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn full_disk_costs_neither_a_block_nor_a_repetition() -> Result<()> {
     // Dropped after the server.
-    let disk = Disk::mount(192).await?;
+    let disk = Tmpfs::mount(192 << 20).await?;
     let mut database = TestDatabase::of_own_cluster(TestCluster::start().await?).await?;
     let url = database.admin_url().to_owned();
     let cluster = database.cluster().context("a cluster of its own")?;
@@ -103,7 +55,7 @@ async fn full_disk_costs_neither_a_block_nor_a_repetition() -> Result<()> {
     }
 
     // First the table cannot grow, which the server says; then its journal cannot, which ends it.
-    disk.fill()?;
+    disk.fill(0).await?;
     let block = appender.block(&noise);
     let outcome = stream.append(Arc::clone(&block)).await;
     let Err(AppendError::Refused(reason)) = outcome else { anyhow::bail!("{outcome:?}") };
@@ -122,7 +74,7 @@ async fn full_disk_costs_neither_a_block_nor_a_repetition() -> Result<()> {
     println!("while the server is down: {outcomes:?}");
     assert!(outcomes.iter().all(Result::is_err));
 
-    disk.free()?;
+    disk.free().await?;
     let cluster = database.cluster().context("a cluster of its own")?;
     cluster.crash().await.ok();
     cluster.start_again().await?;

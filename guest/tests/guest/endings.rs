@@ -61,12 +61,14 @@ fn hang_up_kills_what_ignores_it() {
 }
 
 #[test]
-fn termination_of_the_guest_hangs_up() {
-    let mut edge = Edge::with_command("echo ready; sleep 60", None);
-    edge.until("ready");
+fn termination_of_the_guest_ends_the_program_and_is_not_told_as_its_exit() {
+    let mut edge = Edge::with_command("echo pid $$; sleep 60", None);
+    let pid = edge.until("\n").split_whitespace().last().unwrap().to_owned();
     let guest = Pid::from_raw(i32::try_from(edge.guest.id()).unwrap()).unwrap();
     kill_process(guest, Signal::TERM).unwrap();
-    assert_eq!(edge.rest().end, Some(exit_signal("HUP")));
+    assert_eq!(edge.next(), None);
+    assert!(comes(Duration::from_secs(3), || !runs(&pid)));
+    assert!(!edge.close().success());
 }
 
 #[test]

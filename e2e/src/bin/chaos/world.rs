@@ -12,11 +12,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use e2e::certificates::{CertificateAuthority, ServerCertificate};
+use e2e::clock::{self, FakeClock};
+use e2e::docker::daemon::{IMAGE, TestDocker};
 use e2e::openssh::OpenSsh;
 use e2e::platform::{Cli, public_folder, registered_openssh};
 use e2e::postgres::{TestCluster, TestDatabase};
 use e2e::process::Process;
 use e2e::services::{Service, free_port};
+use e2e::tmpfs::Tmpfs;
 use e2e::wait;
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -28,15 +31,13 @@ use crate::evidence::Evidence;
 use crate::receivers::https::Https;
 use crate::receivers::syslog::Syslog;
 
-pub(crate) mod disk;
-pub(crate) mod docker;
 pub(crate) mod network;
 
-use disk::Disk;
-use docker::Docker;
 use network::Network;
 
 const DEADLINE: Duration = Duration::from_mins(1);
+/// PostgreSQL's disk, which takes only as much memory as is written.
+const DISK: u64 = 8 << 30;
 /// How many edges there are, and how many workers.
 pub(crate) const PAIRS: usize = 2;
 pub(crate) const SYSLOG: &str = "syslog";
@@ -59,10 +60,10 @@ pub(crate) struct World {
     /// Accepts nothing, so its connections stall once the kernel has taken what it takes.
     stalled: std::net::TcpListener,
     pub(crate) database: Mutex<TestDatabase>,
-    pub(crate) docker: Mutex<Docker>,
-    pub(crate) disk: Result<Disk, String>,
+    pub(crate) docker: Mutex<TestDocker>,
+    pub(crate) disk: Result<Tmpfs, String>,
     pub(crate) network: Network,
-    clock: Result<PathBuf, String>,
+    clock: Result<FakeClock, String>,
     ports: [u16; 1 + PAIRS],
     docker_host: String,
     admin_url: String,
@@ -103,13 +104,13 @@ impl World {
         let https = Https::start(network.listen()?, &certificate, &evidence.arrived(HTTPS))?;
         let stalled = network.listen()?;
 
-        let disk = Disk::mount(&folder.path().join("disk")).await;
+        let disk = Tmpfs::mount(DISK).await;
         let disk = disk.map_err(|error| format!("{error:#}"));
-        let on = if disk.is_ok() { folder.path().join("disk") } else { folder.path().to_owned() };
+        let on = disk.as_ref().map_or(folder.path(), Tmpfs::path);
         // The write-ahead log would otherwise keep a gigabyte.
-        let cluster = TestCluster::start_in(&on, &["max_wal_size=128MB", "min_wal_size=32MB"]);
+        let cluster = TestCluster::start_in(on, &["max_wal_size=128MB", "min_wal_size=32MB"]);
         let database = TestDatabase::of_own_cluster(cluster.await?).await?;
-        let docker = Docker::start(&folder.path().join("docker")).await?;
+        let docker = TestDocker::start(&folder.path().join("docker")).await?;
 
         let mut world = Self {
             members: Member::all().into_iter().map(|member| (member, Mutex::default())).collect(),
@@ -122,7 +123,7 @@ impl World {
             docker: Mutex::new(docker),
             disk,
             network,
-            clock: fake_clock(),
+            clock: FakeClock::find().map_err(|error| format!("{error:#}")),
             ports: [free_port()?, free_port()?, free_port()?],
             ssh: Vec::new(),
             peaks: StdMutex::default(),
@@ -145,7 +146,7 @@ impl World {
         }
         let api = format!("http://127.0.0.1:{}", self.ports[0]);
         cli.sign_in_as_owner(place, &api).await?;
-        cli.create_app(docker::IMAGE).await?;
+        cli.create_app(IMAGE).await?;
         for port in &self.ports[1..] {
             let ssh = registered_openssh(&cli, *port, &self.keys(), self.folder.path()).await?;
             self.ssh.push(ssh);
@@ -242,7 +243,7 @@ impl World {
 
     /// Steps a process's clock to this many seconds beside the machine's.
     pub(crate) fn set_clock(&self, member: Member, seconds: i32) -> Result<()> {
-        Ok(std::fs::write(self.clock_file(member), format!("{seconds:+}\n"))?)
+        clock::step(&self.clock_file(member), seconds)
     }
 
     /// Why clocks cannot be stepped, if they cannot.
@@ -325,22 +326,9 @@ impl World {
                 command.args(["--drain-allow-network", networks, "--drain-lease-seconds", "3"]);
             }
         }
-        if let Ok(library) = &self.clock {
-            command.env("LD_PRELOAD", library);
-            command.env("FAKETIME_TIMESTAMP_FILE", self.clock_file(member));
-            // Steps are seen within a second; time that is measured stays as it is.
-            command.env("FAKETIME_CACHE_DURATION", "1");
-            command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("DONT_FAKE_MONOTONIC", "1");
+        if let Ok(clock) = &self.clock {
+            clock.give(&mut command, &self.clock_file(member));
         }
         Ok(command)
     }
-}
-
-/// The library that steps one process's clock and leaves the machine's alone.
-fn fake_clock() -> Result<PathBuf, String> {
-    let folders = std::fs::read_dir("/usr/lib").map_err(|error| error.to_string())?;
-    folders
-        .filter_map(|folder| Some(folder.ok()?.path().join("faketime/libfaketimeMT.so.1")))
-        .find(|library| library.exists())
-        .ok_or_else(|| "libfaketime is missing; install faketime".to_owned())
 }

@@ -8,25 +8,21 @@ use std::net::TcpListener as StdListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
 
 use anyhow::Result;
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::BytesMut;
 use e2e::certificates::ServerCertificate;
-use e2e::tls_sink::Ending;
+use e2e::tls_sink::{Ending, end, take_message};
 use model::OutputStream;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Ledger;
 use crate::evidence::{Arrival, Span};
-
-const LARGEST_MESSAGE: usize = 8 << 20;
 
 /// What it is told to do.
 #[derive(Debug, Clone, Copy, Default)]
@@ -172,23 +168,6 @@ async fn receive(
     }
 }
 
-/// Cuts `LENGTH SP MESSAGE` off the front (RFC 5425, section 4.3), once it is complete.
-fn take_message(buffer: &mut BytesMut) -> io::Result<Option<Bytes>> {
-    let Some(space) = buffer.iter().take(10).position(|&byte| byte == b' ') else {
-        return Ok(None);
-    };
-    let length = buffer
-        .get(..space)
-        .and_then(|digits| str::from_utf8(digits).ok()?.parse::<usize>().ok())
-        .filter(|&length| length <= LARGEST_MESSAGE)
-        .ok_or_else(|| io::Error::other("a message does not begin with its length"))?;
-    if buffer.len() < space + 1 + length {
-        return Ok(None);
-    }
-    buffer.advance(space + 1);
-    Ok(Some(buffer.split_to(length).freeze()))
-}
-
 /// Reads what a message says of itself. Only names are escaped in the structured data, and none of
 /// those that are read here is one.
 fn arrival(batch: u32, raw: &[u8]) -> Option<Arrival> {
@@ -229,21 +208,6 @@ fn end_of_element(body: &[u8]) -> Option<usize> {
         escaped = byte == b'\\' && !escaped;
         close
     })
-}
-
-async fn end(mut stream: TlsStream<TcpStream>, ending: Ending) -> io::Result<()> {
-    match ending {
-        Ending::CloseNotify => stream.shutdown().await?,
-        Ending::Fin => stream.get_mut().0.shutdown().await?,
-        Ending::Reset => return stream.get_ref().0.set_zero_linger(),
-        Ending::Stall => return std::future::pending().await,
-    }
-    // Unread bytes would turn the end into a reset, so they are read and forgotten.
-    let mut forgotten = [0; 4096];
-    let socket = stream.get_mut().0;
-    let drained = async { while matches!(socket.read(&mut forgotten).await, Ok(1..)) {} };
-    drop(timeout(Duration::from_secs(5), drained).await);
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,32 +1,33 @@
-//! A Docker daemon of the run's own, so that restarting it is nobody else's trouble.
+//! A Docker daemon of a test's own, so that restarting it is nobody else's trouble.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use e2e::docker::TestImage;
-use e2e::process::{self, Process};
-use e2e::wait;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
 
+use super::TestImage;
+use crate::process::{self, Process};
+use crate::wait;
+
 const DEADLINE: Duration = Duration::from_mins(1);
 /// The sessions' image.
-pub(crate) const IMAGE: &str = "spillway-test-chaos:busybox";
+pub const IMAGE: &str = "spillway-test-daemon:busybox";
 const MACHINES: &str = "/var/run/docker.sock";
 
 /// The daemon, with its files in a folder; dropped, it goes with all its containers. Only root can
 /// start one: others use the machine's, and do not restart it.
 #[derive(Debug)]
-pub(crate) struct Docker {
+pub struct TestDocker {
     folder: PathBuf,
     daemon: Option<Process>,
     is_own: bool,
 }
 
-impl Docker {
+impl TestDocker {
     /// Starts it, and makes the sessions' image.
-    pub(crate) async fn start(folder: &Path) -> Result<Self> {
+    pub async fn start(folder: &Path) -> Result<Self> {
         std::fs::create_dir(folder)?;
         let is_own = rustix::process::geteuid().is_root();
         let mut docker = Self { folder: folder.to_owned(), daemon: None, is_own };
@@ -38,7 +39,8 @@ impl Docker {
     }
 
     /// Where it answers.
-    pub(crate) fn host(&self) -> String {
+    #[must_use]
+    pub fn host(&self) -> String {
         if self.is_own {
             format!("unix://{}", self.folder.join("socket").display())
         } else {
@@ -47,19 +49,21 @@ impl Docker {
     }
 
     /// Whether it may be restarted.
-    pub(crate) const fn is_own(&self) -> bool {
+    #[must_use]
+    pub const fn is_own(&self) -> bool {
         self.is_own
     }
 
     /// A `docker` command for this daemon.
-    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("docker");
         command.args(["--host", &self.host()]).args(arguments);
         command
     }
 
     /// The names of the environment's containers, running or not.
-    pub(crate) async fn containers(&self, environment: &str) -> Result<Vec<String>> {
+    pub async fn containers(&self, environment: &str) -> Result<Vec<String>> {
         let filter = format!("label=dev.spillway.environment={environment}");
         let list = ["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"];
         let list = self.command(&list);
@@ -68,9 +72,9 @@ impl Docker {
     }
 
     /// Starts the stopped daemon, and waits until it answers.
-    pub(crate) async fn start_again(&mut self) -> Result<()> {
+    pub async fn start_again(&mut self) -> Result<()> {
         let mut command = Command::new("dockerd");
-        let namespace = format!("spillway-chaos-{}", std::process::id());
+        let namespace = format!("spillway-test-{}", std::process::id());
         command.arg("--data-root").arg(self.folder.join("data"));
         command.arg("--exec-root").arg(self.folder.join("exec"));
         command.arg("--pidfile").arg(self.folder.join("pid"));
@@ -91,7 +95,7 @@ impl Docker {
     }
 
     /// Stops the daemon: in order, which ends its containers, or by SIGKILL, which leaves them.
-    pub(crate) async fn stop(&mut self, signal: Signal) -> Result<()> {
+    pub async fn stop(&mut self, signal: Signal) -> Result<()> {
         let mut daemon = self.daemon.take().context("the Docker daemon is not running")?;
         daemon.stop(signal, DEADLINE).await?;
         Ok(())
@@ -134,7 +138,7 @@ impl Docker {
     }
 }
 
-impl Drop for Docker {
+impl Drop for TestDocker {
     fn drop(&mut self) {
         if let Some(daemon) = &self.daemon {
             self.remove_containers();
