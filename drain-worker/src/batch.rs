@@ -64,7 +64,6 @@ impl Batch {
 pub(crate) struct Batcher {
     limits: BatchLimits,
     encoder: Box<dyn Encode>,
-    line: Vec<u8>,
     bytes: Vec<u8>,
     ends: Vec<usize>,
     checkpoint: Option<Checkpoint>,
@@ -76,7 +75,6 @@ impl Batcher {
         Self {
             limits,
             encoder,
-            line: Vec::new(),
             bytes: Vec::new(),
             ends: Vec::new(),
             checkpoint: None,
@@ -86,12 +84,13 @@ impl Batcher {
 
     /// Adds a line.
     pub(crate) fn add(&mut self, line: &Line<'_>) {
-        self.line.clear();
-        self.encoder.encode(line, &mut self.line);
-        if self.bytes.len() + self.line.len() > self.limits.bytes && !self.ends.is_empty() {
+        self.encoder.encode(line, &mut self.bytes);
+        let begin = self.ends.last().copied().unwrap_or_default();
+        if self.bytes.len() > self.limits.bytes && begin > 0 {
+            let line = self.bytes.split_off(begin);
             self.close();
+            self.bytes.extend_from_slice(&line);
         }
-        self.bytes.extend_from_slice(&self.line);
         self.ends.push(self.bytes.len());
         if self.ends.len() >= self.limits.lines || self.bytes.len() >= self.limits.bytes {
             self.close();
@@ -126,11 +125,16 @@ impl Batcher {
         if self.ends.is_empty() && checkpoint.is_none() {
             return;
         }
-        self.full.push_back(Batch {
-            bytes: std::mem::take(&mut self.bytes).into(),
-            ends: std::mem::take(&mut self.ends),
-            checkpoint,
-        });
+        // A full batch takes the buffer along; a small one must not hold much more than it has.
+        let bytes = if self.bytes.len() > self.bytes.capacity() / 2 {
+            let next = Vec::with_capacity(self.bytes.capacity());
+            std::mem::replace(&mut self.bytes, next).into()
+        } else {
+            let copy = Bytes::copy_from_slice(&self.bytes);
+            self.bytes.clear();
+            copy
+        };
+        self.full.push_back(Batch { bytes, ends: std::mem::take(&mut self.ends), checkpoint });
     }
 }
 

@@ -35,12 +35,12 @@ pub struct Settings {
     #[arg(long, env = "SPILLWAY_DRAIN_BATCH_LINES", value_name = "LINES", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub drain_batch_lines: u32,
     /// Milliseconds for which a syslog connection must live on after the receiver's TCP has
-    /// acknowledged lines, before they count as delivered.
+    /// acknowledged lines, before they count as delivered without another sign that they were read.
     #[arg(long, env = "SPILLWAY_DRAIN_REDELIVERY_WINDOW_MS", value_name = "MILLISECONDS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=60_000))]
     pub drain_redelivery_window_ms: u32,
-    /// Bytes that a syslog drain keeps to send again; past it, acknowledged ones count as delivered
-    /// at once. It should exceed receivers' socket buffers.
-    #[arg(long, env = "SPILLWAY_DRAIN_REDELIVERY_BYTES", value_name = "BYTES", default_value_t = 4 * 1024 * 1024, value_parser = clap::value_parser!(u32).range(64 * 1024..=64 * 1024 * 1024))]
+    /// Bytes that a syslog drain keeps in memory to send again; it should exceed receivers' socket
+    /// buffers, for it is the largest buffer that is reckoned with until a receiver shows its own.
+    #[arg(long, env = "SPILLWAY_DRAIN_REDELIVERY_BYTES", value_name = "BYTES", default_value_t = 8 * 1024 * 1024, value_parser = clap::value_parser!(u32).range(64 * 1024..=64 * 1024 * 1024))]
     pub drain_redelivery_bytes: u32,
     /// Connections to the database at most, without those that read the stream.
     #[arg(long, env = "SPILLWAY_DRAIN_DATABASE_CONNECTIONS", value_name = "NUMBER", default_value_t = 6, value_parser = clap::value_parser!(u32).range(3..=100))]

@@ -7,6 +7,7 @@ use serde_json::Value;
 use store::leases::WorkableDrain;
 use store::{Store, StoreError};
 
+use crate::batch::BatchLimits;
 use crate::destination::Destination;
 use crate::destination::https_post::{
     HttpsConfigError, HttpsPost, HttpsPostConfig, HttpsPostCredentials,
@@ -19,8 +20,12 @@ use crate::lines::{Checkpoint, Cuts, Wanted};
 use crate::pipeline::Context;
 use crate::tls::TlsConfigError;
 
+/// Of bytes: a large write for TLS and TCP.
+const LARGEST_SYSLOG_BATCH: usize = 256 * 1024;
+
 /// What a pipeline is made of.
 pub(crate) struct Drain {
+    pub(crate) batch: BatchLimits,
     pub(crate) wanted: Wanted,
     pub(crate) encoder: Box<dyn Encode>,
     pub(crate) destination: Box<dyn Destination>,
@@ -68,11 +73,15 @@ pub(crate) fn prepare(context: &Context, row: &WorkableDrain) -> Result<Drain, D
     };
     let destination = row.destination.clone();
     let egress = context.egress.clone();
+    let mut batch = context.batch;
     let (encoder, destination): (Box<dyn Encode>, Box<dyn Destination>) = match row.kind.as_str() {
         "syslog_tls_tcp" => {
             let config: SyslogTlsConfig = parse("destination", destination)?;
-            let window = context.redelivery_window;
-            (Box::new(SyslogEncoder::default()), Box::new(SyslogTls::new(&config, egress, window)?))
+            let (window, bytes) = (context.redelivery_window, context.redelivery_bytes);
+            // What is confirmed is whole batches.
+            batch.bytes = batch.bytes.min(LARGEST_SYSLOG_BATCH);
+            let syslog = SyslogTls::new(&config, egress, window, bytes)?;
+            (Box::new(SyslogEncoder::new()), Box::new(syslog))
         }
         "https_post" => {
             let config: HttpsPostConfig = parse("destination", destination)?;
@@ -91,7 +100,7 @@ pub(crate) fn prepare(context: &Context, row: &WorkableDrain) -> Result<Drain, D
         }
         kind => return Err(DrainError::Kind(kind.to_owned())),
     };
-    Ok(Drain { wanted, encoder, destination })
+    Ok(Drain { batch, wanted, encoder, destination })
 }
 
 fn parse<T: DeserializeOwned>(what: &'static str, value: Value) -> Result<T, DrainError> {

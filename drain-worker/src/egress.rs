@@ -11,7 +11,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
-const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// Short, so that a network that is whole again is soon tried again.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// More addresses than this are not tried: each may take its share of the deadline.
 const MOST_ADDRESSES: usize = 4;
 

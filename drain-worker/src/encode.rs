@@ -2,6 +2,7 @@
 
 pub(crate) mod json;
 pub(crate) mod syslog;
+mod time;
 
 use crate::lines::Line;
 
@@ -9,6 +10,10 @@ use crate::lines::Line;
 pub(crate) trait Encode: Send {
     /// Appends the line.
     fn encode(&mut self, line: &Line<'_>, out: &mut Vec<u8>);
+}
+
+fn number(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// The fields that say where a line comes from, in every format under the same names.

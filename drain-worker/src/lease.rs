@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use model::{Drain, Id, Worker};
 use store::leases::Lease;
 use store::{Store, StoreError};
+use tokio::sync::watch;
 
 /// The leases that a worker holds.
 #[derive(Debug)]
@@ -18,11 +19,34 @@ pub(crate) struct Leases {
     duration: Duration,
     held: HashMap<Id<Drain>, Lease>,
     renewed_at: Instant,
+    /// Until when what is held is surely held.
+    until: watch::Sender<Instant>,
+    /// Workers that share the drains, this one included.
+    workers: u32,
 }
 
 impl Leases {
     pub(crate) fn new(store: Store, worker: Id<Worker>, duration: Duration) -> Self {
-        Self { store, worker, duration, held: HashMap::new(), renewed_at: Instant::now() }
+        let now = Instant::now();
+        // The first renewal is due at once.
+        let renewed_at = now.checked_sub(duration).unwrap_or(now);
+        let (held, until) = (HashMap::new(), watch::Sender::new(now));
+        Self { store, worker, duration, held, renewed_at, until, workers: 1 }
+    }
+
+    /// Until when a drain that is held may be worked on; moves on with each renewal.
+    pub(crate) fn until(&self) -> watch::Receiver<Instant> {
+        self.until.subscribe()
+    }
+
+    /// How many of so many drains this worker should have at most.
+    pub(crate) fn share(&self, drains: usize) -> usize {
+        drains.div_ceil(usize::try_from(self.workers).unwrap_or(1).max(1))
+    }
+
+    /// How many drains this worker has.
+    pub(crate) fn count(&self) -> usize {
+        self.held.len()
     }
 
     pub(crate) fn get(&self, drain: Id<Drain>) -> Option<Lease> {
@@ -49,10 +73,15 @@ impl Leases {
             return;
         }
         let leases: Vec<_> = self.held.values().copied().collect();
-        match self.store.renew_leases(&leases, self.duration).await {
+        let renewed = async {
+            self.workers = self.store.announce_worker(self.worker, self.duration).await?;
+            self.store.renew_leases(&leases, self.duration).await
+        };
+        match renewed.await {
             Ok(kept) => {
                 self.held.retain(|drain, _| kept.contains(drain));
                 self.renewed_at = started;
+                self.until.send_replace(started + self.duration);
             }
             Err(error) => {
                 tracing::warn!("leases cannot be renewed: {error}");
@@ -60,6 +89,15 @@ impl Leases {
                     self.held.clear();
                 }
             }
+        }
+    }
+
+    /// Says that this worker is gone.
+    pub(crate) async fn leave(&mut self) {
+        let drains = self.drains();
+        self.release(&drains).await;
+        if let Err(error) = self.store.forget_worker(self.worker).await {
+            tracing::warn!("the worker cannot be taken off the list: {error}");
         }
     }
 

@@ -21,8 +21,8 @@ mod encode;
 mod lease;
 mod lines;
 mod pipeline;
-mod send_queue;
 mod supervisor;
+mod tcp_state;
 mod tls;
 mod trace;
 

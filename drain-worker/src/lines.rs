@@ -115,6 +115,14 @@ fn next_cut(bytes: &[u8], searched: usize, cuts: Cuts) -> Option<Cut> {
         Redraws::Keep => {
             // A CR at the end of what was searched may be a lone one by now.
             let mut from = searched.saturating_sub(1);
+            // The usual line has no CR but in its end.
+            let rest = head.get(from..)?;
+            if let Some(at) = memchr(b'\n', rest) {
+                let line = rest.get(..at).unwrap_or_default();
+                if memchr(b'\r', line.strip_suffix(b"\r").unwrap_or(line)).is_none() {
+                    return line_end(from + at + 1);
+                }
+            }
             while let Some(at) = memchr2(b'\r', b'\n', head.get(from..)?) {
                 let at = from + at;
                 if head.get(at) == Some(&b'\n') {
@@ -155,6 +163,10 @@ fn limit_cut(piece: &[u8], cuts: Cuts) -> Cut {
 /// last that is not empty.
 fn text(piece: &[u8]) -> &[u8] {
     let piece = piece.strip_suffix(b"\n").unwrap_or(piece);
+    let piece = piece.strip_suffix(b"\r").unwrap_or(piece);
+    if memchr(b'\r', piece).is_none() {
+        return piece;
+    }
     piece.rsplit(|&byte| byte == b'\r').find(|part| !part.is_empty()).unwrap_or_default()
 }
 

@@ -1,17 +1,18 @@
 //! One drain at work: read, filter, cut into lines, batch, send, commit; the same for every kind of
 //! endpoint.
 //!
-//! Invariants: a position is written after its lines are delivered, never before; queues between
-//! the steps are bounded, so an endpoint that takes nothing stops the reading and nothing else.
+//! Invariants: a position is written after its lines are delivered, never before; nothing is sent
+//! after the lease has run out; queues between the steps are bounded, so an endpoint that takes nothing
+//! stops the reading and nothing else.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log_stream::LogStream;
 use model::{Environment, Id};
 use store::Store;
 use store::leases::Lease;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +51,7 @@ pub(crate) async fn run(
     context: Context,
     row: store::leases::WorkableDrain,
     lease: Lease,
+    until: watch::Receiver<Instant>,
     stop: CancellationToken,
 ) {
     let status = Arc::new(Status::default());
@@ -61,7 +63,7 @@ pub(crate) async fn run(
     match drain::prepare(&context, &row) {
         Ok(drain) => {
             let (context, status, stop) = (context.clone(), status.clone(), stop.clone());
-            tasks.spawn(work(context, drain, environment, lease, status, stop));
+            tasks.spawn(work(context, drain, environment, (lease, until), status, stop));
         }
         Err(error) => status.failed(&error.to_string()),
     }
@@ -73,7 +75,7 @@ async fn work(
     context: Context,
     drain: Drain,
     environment: Id<Environment>,
-    lease: Lease,
+    (lease, until): (Lease, watch::Receiver<Instant>),
     status: Arc<Status>,
     stop: CancellationToken,
 ) {
@@ -95,14 +97,15 @@ async fn work(
         environment,
         from: from.low,
         assembler: Assembler::new(drain.wanted, from),
-        batcher: Batcher::new(context.batch, drain.encoder),
+        batcher: Batcher::new(drain.batch, drain.encoder),
         reached: None,
         status: status.clone(),
     };
     // One batch is sent, one waits, one is filled.
     let (batches, queue) = mpsc::channel(1);
+    let window_bytes = context.redelivery_bytes;
     let deliver =
-        deliver::Delivery::new(drain.destination, context.redelivery_bytes, status, stop.clone());
+        deliver::Delivery::new(drain.destination, window_bytes, until, status, stop.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(reader.run(batches, stop));
     tasks.spawn(deliver.run(queue));

@@ -1,7 +1,8 @@
 //! Which drains should run, which do.
 //!
 //! It looks at everything each time, so it does not matter which news was missed. A worker takes
-//! every drain that is free: the first of several workers does most, the others stand by.
+//! drains that are free, up to its share of all; what it has above its share, when another worker
+//! has come, it gives back.
 //!
 //! Invariant: a drain has at most one pipeline here, and only under a lease.
 
@@ -43,6 +44,8 @@ struct Running {
     generation: i64,
     stop: CancellationToken,
     task: AbortHandle,
+    /// Its drain is another worker's to take, once it has stopped.
+    given_up: bool,
 }
 
 impl Supervisor {
@@ -79,7 +82,7 @@ impl Supervisor {
                 () = shutdown.requested() => break,
                 () = wait_for(&mut news) => sleep(LOOK_AT_MOST_EVERY).await,
                 () = sleep(LOOK_EVERY) => {}
-                Some(ended) = self.pipelines.join_next() => self.ended(ended.ok()),
+                Some(ended) = self.pipelines.join_next() => self.ended(ended.ok()).await,
                 Some(tested) = self.tests.join_next() => self.tested(tested.ok()).await,
             }
         }
@@ -119,13 +122,32 @@ impl Supervisor {
             .filter(|drain| !self.running.contains_key(drain) && !self.is_tested(*drain))
             .collect();
         self.leases.release(&unwanted).await;
+        let share = self.leases.share(drains.iter().filter(|row| !row.paused).count());
+        self.give_up_above(share);
         for row in drains.iter().filter(|row| !row.paused) {
-            if !self.running.contains_key(&row.id) {
+            let held = self.leases.get(row.id).is_some();
+            if !self.running.contains_key(&row.id) && (held || self.leases.count() < share) {
                 self.start(row).await?;
             }
         }
         self.test(&rows).await?;
         self.report_paused(&drains).await
+    }
+
+    /// Lets go of drains above the share, in the order of their ids: each worker its own way would
+    /// do as well.
+    fn give_up_above(&mut self, share: usize) {
+        let mut kept: Vec<_> =
+            self.running.iter_mut().filter(|(_, running)| !running.given_up).collect();
+        if kept.len() <= share {
+            return;
+        }
+        kept.sort_unstable_by_key(|(drain, _)| **drain);
+        for (drain, running) in kept.into_iter().skip(share) {
+            tracing::info!(%drain, "drain given up to another worker");
+            running.given_up = true;
+            running.stop.cancel();
+        }
     }
 
     /// A paused drain's backlog grows although nobody works on it.
@@ -145,21 +167,26 @@ impl Supervisor {
         let Some(lease) = self.leases.take(row.id).await? else { return Ok(()) };
         let stop = CancellationToken::new();
         let (context, row_copy, token) = (self.context.clone(), row.clone(), stop.clone());
+        let until = self.leases.until();
         let task = self.pipelines.spawn(async move {
             let drain = row_copy.id;
-            pipeline::run(context, row_copy, lease, token).await;
+            pipeline::run(context, row_copy, lease, until, token).await;
             drain
         });
-        let running = Running { revision: row.revision, generation: lease.generation, stop, task };
+        let (revision, generation) = (row.revision, lease.generation);
+        let running = Running { revision, generation, stop, task, given_up: false };
         self.running.insert(row.id, running);
         Ok(())
     }
 
     /// A pipeline has ended; None if it panicked.
-    fn ended(&mut self, drain: Option<Id<Drain>>) {
-        match drain {
-            Some(drain) => drop(self.running.remove(&drain)),
-            None => self.running.retain(|_, running| !running.task.is_finished()),
+    async fn ended(&mut self, drain: Option<Id<Drain>>) {
+        let Some(drain) = drain else {
+            tracing::error!("a drain's pipeline has panicked; it is started anew");
+            return self.running.retain(|_, running| !running.task.is_finished());
+        };
+        if self.running.remove(&drain).is_some_and(|running| running.given_up) {
+            self.leases.release(&[drain]).await;
         }
     }
 
@@ -202,8 +229,7 @@ impl Supervisor {
         let ended = async { while self.pipelines.join_next().await.is_some() {} };
         let stopped = timeout(STOP_DEADLINE, ended).await.is_ok();
         self.pipelines.shutdown().await;
-        let drains = self.leases.drains();
-        self.leases.release(&drains).await;
+        self.leases.leave().await;
         self.context.store.close().await;
         if stopped { Ok(()) } else { Err(RunError::NotStopped(STOP_DEADLINE)) }
     }

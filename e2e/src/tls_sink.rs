@@ -14,7 +14,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -48,7 +48,9 @@ pub struct Plan {
 struct State {
     messages: Vec<Bytes>,
     connections: usize,
+    peers: Vec<SocketAddr>,
     plans: VecDeque<Plan>,
+    rest: Duration,
 }
 
 /// The receiver; it stops, with its connections, when dropped.
@@ -68,7 +70,11 @@ impl TlsSink {
 
     /// Starts with this certificate on this port (0: a free one).
     pub async fn start_with(certificate: &ServerCertificate, port: u16) -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+        Self::start_on(certificate, TcpListener::bind(("127.0.0.1", port)).await?)
+    }
+
+    /// Starts on a socket that listens already: with buffers of its own, in another network.
+    pub fn start_on(certificate: &ServerCertificate, listener: TcpListener) -> Result<Self> {
         let address = listener.local_addr()?;
         let state = Arc::new(Mutex::new(State::default()));
         let acceptor = TlsAcceptor::from(certificate.server_config()?);
@@ -92,6 +98,23 @@ impl TlsSink {
     /// Treats the next connections so, one plan each; those after them are read to their end.
     pub fn plan(&self, plans: &[Plan]) {
         lock(&self.state).plans.extend(plans);
+    }
+
+    /// Rests for so long after every 100 messages.
+    pub fn rest(&self, rest: Duration) {
+        lock(&self.state).rest = rest;
+    }
+
+    /// Whence the connections came whose TLS handshake succeeded.
+    #[must_use]
+    pub fn peers(&self) -> Vec<SocketAddr> {
+        lock(&self.state).peers.clone()
+    }
+
+    /// Messages read so far.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        lock(&self.state).messages.len()
     }
 
     /// Every message read so far, without its octet count, in order of arrival.
@@ -134,6 +157,7 @@ async fn receive(mut stream: TlsStream<TcpStream>, state: &Mutex<State>) -> io::
     let plan = {
         let mut state = lock(state);
         state.connections += 1;
+        state.peers.extend(stream.get_ref().0.peer_addr());
         state.plans.pop_front()
     };
     let mut buffer = BytesMut::new();
@@ -143,8 +167,15 @@ async fn receive(mut stream: TlsStream<TcpStream>, state: &Mutex<State>) -> io::
             return end(stream, plan.ending).await;
         }
         if let Some(message) = take_message(&mut buffer)? {
-            lock(state).messages.push(message);
+            let rest = {
+                let mut state = lock(state);
+                state.messages.push(message);
+                state.rest
+            };
             received += 1;
+            if received % 100 == 0 && !rest.is_zero() {
+                sleep(rest).await;
+            }
         } else if stream.read_buf(&mut buffer).await? == 0 {
             return Ok(());
         }

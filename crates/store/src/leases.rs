@@ -99,6 +99,37 @@ impl Store {
         Ok(DrainNews(listener))
     }
 
+    /// Says that a worker is there for so long; answers how many are, this one included.
+    pub async fn announce_worker(
+        &self,
+        worker: Id<Worker>,
+        duration: Duration,
+    ) -> Result<u32, StoreError> {
+        let others: i64 = sqlx::query_scalar(
+            "with gone as (
+                 delete from drain_workers where expires_at < now() - interval '1 hour'
+             ), mine as (
+                 insert into drain_workers values ($1, now() + make_interval(secs => $2))
+                 on conflict (id) do update set expires_at = excluded.expires_at
+             )
+             select count(*) from drain_workers where id <> $1 and expires_at > now()",
+        )
+        .bind(worker.uuid())
+        .bind(duration.as_secs_f64())
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(u32::try_from(others).unwrap_or_default().saturating_add(1))
+    }
+
+    /// Says that a worker is gone.
+    pub async fn forget_worker(&self, worker: Id<Worker>) -> Result<(), StoreError> {
+        sqlx::query("delete from drain_workers where id = $1")
+            .bind(worker.uuid())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
     /// Takes a drain that nobody owns; None if somebody does, or the drain is gone.
     pub async fn take_lease(
         &self,

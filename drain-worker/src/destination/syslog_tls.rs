@@ -1,11 +1,9 @@
 //! Syslog over TLS (RFC 5425).
 //!
-//! Syslog has no acknowledgement. A batch counts as delivered when the peer's TCP has acknowledged
-//! it and the connection has then lived on for the redelivery window: a receiver that ends has
-//! acknowledged bytes that it never read. When unconfirmed bytes reach their limit, acknowledged
-//! ones are confirmed without the wait, for a receiver that has acknowledged the bytes after a batch
-//! as well, more than its socket buffer holds, has read the batch; so the window's time does not
-//! limit the throughput.
+//! Syslog has no acknowledgement. A batch counts as delivered when the receiver has surely read it, as
+//! far as its TCP tells ([`receipt`]); or when its TCP has acknowledged the batch and the connection
+//! has then lived on for the redelivery window, for what is little shows in no window. A receiver that
+//! visibly lags has longer.
 //!
 //! Invariant: any end of the connection, however polite, is a failure while a batch is unconfirmed.
 
@@ -27,18 +25,26 @@ use tokio_rustls::client::TlsStream;
 use super::{Destination, Failure, Remedy};
 use crate::batch::Batch;
 use crate::egress::Egress;
-use crate::send_queue;
+use crate::tcp_state::{self, TcpState};
 use crate::tls::{Endpoint, TlsConfigError};
 use crate::trace::{Step, Trace};
 
-/// Unacknowledged bytes older than this end the connection (RFC 5482).
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
+mod receipt;
+
+use receipt::Receipt;
+
+/// Unacknowledged bytes older than this end the connection (RFC 5482): a silent receiver is noticed
+/// within 30 s.
+const USER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Where the kernel does not tell what is acknowledged: older bytes than [`USER_TIMEOUT`] on a
 /// living connection must be.
-const SURELY_ACKNOWLEDGED: Duration = Duration::from_secs(35);
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const SURELY_ACKNOWLEDGED: Duration = Duration::from_secs(25);
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// A receiver that takes nothing for so long is failing.
-const WRITE_DEADLINE: Duration = Duration::from_mins(1);
+const WRITE_DEADLINE: Duration = Duration::from_secs(25);
+/// For how long, after they are acknowledged, bytes of a receiver that lags are not confirmed. With
+/// more bytes waiting, the deadlines above end its connection before.
+const LONGEST_LAG: Duration = Duration::from_secs(30);
 const WRITE_PIECE: usize = 256 * 1024;
 const CHECK_EVERY: Duration = Duration::from_millis(50);
 const CHECK_EVERY_PRESSED: Duration = Duration::from_millis(5);
@@ -61,8 +67,14 @@ pub(crate) struct SyslogTls {
     endpoint: Endpoint,
     egress: Egress,
     redelivery_window: Duration,
+    redelivery_bytes: u64,
     connection: Option<Connection>,
     unconfirmed: VecDeque<Sent>,
+    receipt: Receipt,
+    /// The kernel tells of this connection.
+    told: bool,
+    /// Bytes that the receiver has surely read.
+    read: u64,
     /// Bytes written on this connection.
     written: u64,
 }
@@ -88,15 +100,21 @@ impl SyslogTls {
         config: &SyslogTlsConfig,
         egress: Egress,
         redelivery_window: Duration,
+        redelivery_bytes: usize,
     ) -> Result<Self, TlsConfigError> {
         let server_name = config.server_name.as_ref().unwrap_or(&config.host);
         let ca_certificates = config.ca_certificates.as_deref();
+        let redelivery_bytes = redelivery_bytes as u64;
         Ok(Self {
             endpoint: Endpoint::new(&config.host, config.port, server_name, ca_certificates)?,
             egress,
             redelivery_window,
+            redelivery_bytes,
             connection: None,
             unconfirmed: VecDeque::new(),
+            receipt: Receipt::new(redelivery_bytes),
+            told: false,
+            read: 0,
             written: 0,
         })
     }
@@ -116,34 +134,48 @@ impl SyslogTls {
     fn lost(&mut self, remedy: Remedy, message: impl Into<String>) -> Failure {
         self.connection = None;
         self.unconfirmed.clear();
-        self.written = 0;
+        self.receipt = Receipt::new(self.redelivery_bytes);
+        (self.read, self.written, self.told) = (0, 0, false);
         Failure::new(remedy, message)
     }
 
-    /// Notes what the peer has acknowledged by now.
-    fn check_acknowledged(&mut self) {
-        let Some(connection) = &self.connection else { return };
+    /// Notes what the receiver's TCP tells by now; answers whether that can be relied on.
+    fn look(&mut self) -> bool {
+        let Some(connection) = &self.connection else { return false };
         let now = Instant::now();
+        let state = tcp_state::ask(connection.local, connection.peer);
+        // Its end may be among what it says, and what it takes after that, it may never look at.
+        // And where the kernel knew of the connection and does no longer, it has been reset.
+        if state.map_or(self.told, |state| state.has_spoken) {
+            return false;
+        }
+        self.told = state.is_some();
         // TLS only adds bytes, so this many of the last ones written may be unacknowledged.
-        let open = send_queue::unacknowledged(connection.local, connection.peer);
+        let acknowledged = state.map(|TcpState { unacknowledged, .. }| {
+            self.written.saturating_sub(unacknowledged.into())
+        });
+        if let (Some(bytes), Some(window)) = (acknowledged, state.and_then(|state| state.window)) {
+            self.read = self.read.max(self.receipt.read(bytes, window.into()));
+        }
         for sent in &mut self.unconfirmed {
-            let acknowledged = match open {
-                Some(open) => self.written - sent.end >= u64::from(open),
+            let acknowledged = match acknowledged {
+                Some(bytes) => sent.end <= bytes,
                 None => now.duration_since(sent.at) >= SURELY_ACKNOWLEDGED,
             };
-            if acknowledged && sent.acknowledged.is_none() {
-                sent.acknowledged = Some(now);
+            if !acknowledged {
+                break;
             }
+            sent.acknowledged.get_or_insert(now);
         }
+        true
     }
 
-    fn take_confirmed(&mut self, pressed: bool) -> usize {
-        // Only the oldest: the bytes after it are what shows that it was read.
-        let pressed = pressed && self.unconfirmed.len() > 1;
-        let (wait, most) =
-            if pressed { (Duration::ZERO, 1) } else { (self.redelivery_window, usize::MAX) };
-        let delivered = |sent: &&Sent| sent.acknowledged.is_some_and(|at| at.elapsed() >= wait);
-        let count = self.unconfirmed.iter().take(most).take_while(delivered).count();
+    fn take_confirmed(&mut self) -> usize {
+        let wait = if self.receipt.lags() { LONGEST_LAG } else { self.redelivery_window };
+        let delivered = |sent: &&Sent| {
+            sent.end <= self.read || sent.acknowledged.is_some_and(|at| at.elapsed() >= wait)
+        };
+        let count = self.unconfirmed.iter().take_while(delivered).count();
         self.unconfirmed.drain(..count);
         count
     }
@@ -241,10 +273,11 @@ impl Destination for SyslogTls {
     async fn confirmed(&mut self, pressed: bool) -> Result<usize, Failure> {
         loop {
             if !self.unconfirmed.is_empty() {
-                self.check_acknowledged();
-                let count = self.take_confirmed(pressed);
-                if count > 0 {
-                    return Ok(count);
+                if self.look() {
+                    let count = self.take_confirmed();
+                    if count > 0 {
+                        return Ok(count);
+                    }
                 }
             }
             let pause = if pressed { CHECK_EVERY_PRESSED } else { CHECK_EVERY };
@@ -258,7 +291,8 @@ impl Destination for SyslogTls {
                 () = sleep(pause), if !self.unconfirmed.is_empty() => continue,
             };
             if self.unconfirmed.is_empty() {
-                self.connection = None;
+                // The next batch gets a new connection.
+                drop(self.lost(Remedy::Reconnect, reason));
             } else {
                 return Err(self.lost(Remedy::Reconnect, reason));
             }

@@ -10,7 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use model::Origin;
 use serde::Serialize;
 
-use super::Encode;
+use super::time::TimeText;
+use super::{Encode, number};
 use crate::lines::Line;
 
 /// How objects are put together.
@@ -55,13 +56,14 @@ impl JsonFormat {
 #[derive(Debug)]
 pub(crate) struct JsonEncoder {
     format: JsonFormat,
+    time: TimeText,
     /// The fields of the last line's origin, which is mostly the next line's, too.
     origin: Option<(Arc<Origin>, Vec<u8>)>,
 }
 
 impl JsonEncoder {
     pub(crate) const fn new(format: JsonFormat) -> Self {
-        Self { format, origin: None }
+        Self { format, time: TimeText::new(), origin: None }
     }
 }
 
@@ -72,10 +74,14 @@ impl Encode for JsonEncoder {
         }
         out.extend_from_slice(b"{\"id\":\"");
         line.write_id(out);
-        // Writing to a Vec cannot fail, here and below.
-        drop(write!(out, "\",\"time\":\"{}\"", line.at));
+        self.time.set(line.at);
+        out.extend_from_slice(b"\",\"time\":\"");
+        out.extend_from_slice(self.time.whole());
+        out.extend_from_slice(b"Z\"");
         match &self.origin {
-            Some((origin, fields)) if origin == line.origin => out.extend_from_slice(fields),
+            Some((origin, fields)) if Arc::ptr_eq(origin, line.origin) => {
+                out.extend_from_slice(fields);
+            }
             _ => {
                 let fields = origin_fields(line.origin);
                 out.extend_from_slice(&fields);
@@ -85,13 +91,16 @@ impl Encode for JsonEncoder {
         field(out, "event", line.event);
         if let Some(span) = line.span {
             field(out, "stream", span.channel.as_str());
-            field(out, "offset", &span.offset);
-            field(out, "length", &span.length);
+            out.extend_from_slice(b",\"offset\":");
+            number(out, span.offset);
+            out.extend_from_slice(b",\"length\":");
+            number(out, span.length);
             if span.continued {
                 field(out, "continued", &true);
             }
         }
-        field(out, "seq", &line.seq);
+        out.extend_from_slice(b",\"seq\":");
+        number(out, line.seq);
         let text = String::from_utf8_lossy(line.message);
         field(out, "message", &text);
         if text.as_bytes() != line.message {
@@ -113,6 +122,7 @@ fn origin_fields(origin: &Origin) -> Vec<u8> {
 }
 
 fn field(out: &mut Vec<u8>, name: &str, value: &(impl Serialize + ?Sized)) {
+    // Writing to a Vec cannot fail.
     drop(write!(out, ",\"{name}\":"));
     drop(serde_json::to_writer(out, value));
 }

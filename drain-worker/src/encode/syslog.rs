@@ -16,68 +16,122 @@ use std::sync::Arc;
 
 use model::Origin;
 
-use super::Encode;
-use crate::lines::Line;
+use super::time::TimeText;
+use super::{Encode, number};
+use crate::lines::{Channel, Line};
 
 const LOCAL0: u8 = 16;
 const NOTICE: u8 = 5;
 const INFORMATIONAL: u8 = 6;
 
 /// Writes lines as syslog messages.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct SyslogEncoder {
-    /// What the last line's origin gives to the header and to the structured data.
-    origin: Option<(Arc<Origin>, Vec<u8>, Vec<u8>)>,
-    message: Vec<u8>,
+    time: TimeText,
+    /// What stays the same from line to line, mostly.
+    frame: Option<Frame>,
+    /// Digits of the last message's length.
+    digits: usize,
+}
+
+/// The parts of a message that depend on its origin, event and stream alone, in their order; between
+/// them stand numbers and times.
+#[derive(Debug)]
+struct Frame {
+    origin: Arc<Origin>,
+    event: &'static str,
+    channel: Option<Channel>,
+    /// PRI and VERSION.
+    priority: Vec<u8>,
+    /// From HOSTNAME to the opening of `id`.
+    names: Vec<u8>,
+    /// From the end of `time` to `event` or the opening of `offset`.
+    fields: Vec<u8>,
+}
+
+impl SyslogEncoder {
+    pub(crate) const fn new() -> Self {
+        Self { time: TimeText::new(), frame: None, digits: 3 }
+    }
 }
 
 impl Encode for SyslogEncoder {
     fn encode(&mut self, line: &Line<'_>, out: &mut Vec<u8>) {
-        let Self { origin, message } = self;
-        let origin = origin.take().filter(|(origin, ..)| origin == line.origin);
-        let (origin, names, fields) = origin
-            .unwrap_or_else(|| (line.origin.clone(), header(line.origin), fields(line.origin)));
-        message.clear();
-        let stderr = line.span.is_some_and(|span| span.channel == crate::lines::Channel::Stderr);
-        let severity = if stderr { NOTICE } else { INFORMATIONAL };
-        // Writing to a Vec cannot fail, here and below. TIMESTAMP has at most microseconds
-        // (section 6); `time` has all.
-        let time = line.at.date_time();
-        drop(write!(
-            message,
-            "<{}>1 {:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z ",
-            LOCAL0 * 8 + severity,
-            time.year(),
-            u8::from(time.month()),
-            time.day(),
-            time.hour(),
-            time.minute(),
-            time.second(),
-            time.microsecond(),
-        ));
-        message.extend_from_slice(&names);
-        drop(write!(message, "{} [spillway@32473 id=\"", line.event));
-        line.write_id(message);
-        drop(write!(message, "\" time=\"{}\"", line.at));
-        message.extend_from_slice(&fields);
-        drop(write!(message, " event=\"{}\"", line.event));
+        let channel = line.span.map(|span| span.channel);
+        let frame = match self.frame.take() {
+            Some(frame) if frame.is_of(line, channel) => frame,
+            _ => Frame::new(line, channel),
+        };
+        let frame = self.frame.insert(frame);
+        self.time.set(line.at);
+        let begin = out.len();
+        // Room for the length, which mostly has as many digits as the last one.
+        out.resize(begin + self.digits + 1, b' ');
+        let message = out.len();
+
+        // TIMESTAMP has at most microseconds (section 6); `time` has all.
+        out.extend_from_slice(&frame.priority);
+        out.extend_from_slice(self.time.micros());
+        out.extend_from_slice(b"Z ");
+        out.extend_from_slice(&frame.names);
+        line.write_id(out);
+        out.extend_from_slice(b"\" time=\"");
+        out.extend_from_slice(self.time.whole());
+        out.extend_from_slice(b"Z\"");
+        out.extend_from_slice(&frame.fields);
         if let Some(span) = line.span {
-            drop(write!(
-                message,
-                " stream=\"{}\" offset=\"{}\" length=\"{}\"",
-                span.channel.as_str(),
-                span.offset,
-                span.length
-            ));
+            number(out, span.offset);
+            out.extend_from_slice(b"\" length=\"");
+            number(out, span.length);
+            out.push(b'"');
             if span.continued {
-                message.extend_from_slice(b" continued=\"true\"");
+                out.extend_from_slice(b" continued=\"true\"");
             }
         }
-        drop(write!(message, " seq=\"{}\"] ", line.seq));
-        message.extend_from_slice(line.message);
-        drop(write!(out, "{} ", message.len()));
-        out.extend_from_slice(message);
-        self.origin = Some((origin, names, fields));
+        out.extend_from_slice(b" seq=\"");
+        number(out, line.seq);
+        out.extend_from_slice(b"\"] ");
+        out.extend_from_slice(line.message);
+
+        let mut length = itoa::Buffer::new();
+        let length = length.format(out.len() - message).as_bytes();
+        if length.len() == self.digits {
+            if let Some(room) = out.get_mut(begin..begin + length.len()) {
+                room.copy_from_slice(length);
+            }
+        } else {
+            self.digits = length.len();
+            let counted = length.iter().copied().chain([b' ']);
+            drop(out.splice(begin..message, counted));
+        }
+    }
+}
+
+impl Frame {
+    fn new(line: &Line<'_>, channel: Option<Channel>) -> Self {
+        let severity = if channel == Some(Channel::Stderr) { NOTICE } else { INFORMATIONAL };
+        let mut names = header(line.origin);
+        // Writing to a Vec cannot fail, here and below.
+        drop(write!(names, "{} [spillway@32473 id=\"", line.event));
+        let mut fields = fields(line.origin);
+        drop(write!(fields, " event=\"{}\"", line.event));
+        if let Some(channel) = channel {
+            drop(write!(fields, " stream=\"{}\" offset=\"", channel.as_str()));
+        }
+        Self {
+            origin: line.origin.clone(),
+            event: line.event,
+            channel,
+            priority: format!("<{}>1 ", LOCAL0 * 8 + severity).into_bytes(),
+            names,
+            fields,
+        }
+    }
+
+    fn is_of(&self, line: &Line<'_>, channel: Option<Channel>) -> bool {
+        self.channel == channel
+            && self.event == line.event
+            && Arc::ptr_eq(&self.origin, line.origin)
     }
 }
 

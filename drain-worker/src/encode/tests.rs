@@ -70,8 +70,35 @@ fn syslog_is_counted_and_escaped() {
         "<134>1 2023-11-14T22:13:20.123456Z production web {U}5 output [spillway@32473 id=\"{U}5:stdout:7-16\" time=\"2023-11-14T22:13:20.123456789Z\" source=\"ephemeral_session\" environment=\"production\" environment_id=\"{U}1\" app=\"web\" app_id=\"{U}3\" session_id=\"{U}5\" user_id=\"{U}4\" user_email=\"ada@example.com\" user_name=\"Ada \\\"\\]\\\\ Lovelace\" event=\"output\" stream=\"stdout\" offset=\"7\" length=\"9\" continued=\"true\" seq=\"2\"] a\n\u{20ac}"
     );
     assert_eq!(
-        encode(SyslogEncoder::default(), Channel::Stdout, "a\n\u{20ac}".as_bytes()),
+        encode(SyslogEncoder::new(), Channel::Stdout, "a\n\u{20ac}".as_bytes()),
         format!("{} {message}", message.len())
     );
-    assert!(encode(SyslogEncoder::default(), Channel::Stderr, b"").contains(" <133>1 "));
+    assert!(encode(SyslogEncoder::new(), Channel::Stderr, b"").contains(" <133>1 "));
+}
+
+#[test]
+fn a_message_is_the_same_whatever_was_encoded_before_it() {
+    let mut origins = [origin(), origin()];
+    Arc::get_mut(&mut origins[1]).unwrap().app = None;
+    let long = vec![b'x'; 20_000];
+    let mut lines = Vec::new();
+    for (origin, number) in origins.iter().cycle().zip(0..40_u64) {
+        let channel = if number % 3 == 0 { Channel::Stderr } else { Channel::Stdout };
+        let span = Some(Span { channel, offset: number, length: 9, continued: number % 4 == 0 });
+        let at = Timestamp::from_nanos(1_700_000_000_123_456_789 + number / 2 * 400_000_000);
+        let length = [0, 9, 500, 20_000][usize::try_from(number % 4).unwrap()];
+        let span = span.filter(|_| number % 5 > 0);
+        let event = if span.is_some() { "output" } else { "shell" };
+        lines.push(Line { origin, seq: number, at, event, span, message: &long[..length] });
+    }
+    let encoders: [fn() -> Box<dyn Encode>; 2] =
+        [|| Box::new(SyslogEncoder::new()), || Box::new(JsonEncoder::new(JsonFormat::JsonLines))];
+    for encoder in encoders {
+        let (mut together, mut alone, mut one) = (Vec::new(), Vec::new(), encoder());
+        for line in &lines {
+            one.encode(line, &mut together);
+            encoder().encode(line, &mut alone);
+        }
+        assert!(together == alone);
+    }
 }

@@ -20,9 +20,19 @@ pub(crate) enum ControlSequences {
 impl ControlSequences {
     /// The text as the option wants it.
     pub(crate) fn apply(self, text: &[u8]) -> Cow<'_, [u8]> {
-        let plain = |bytes: &[u8]| !bytes.iter().any(|&byte| is_c0(byte) || byte == 0xc2);
-        if self == Self::Keep || plain(text) { Cow::Borrowed(text) } else { strip(text).into() }
+        if self == Self::Keep || is_plain(text) { Cow::Borrowed(text) } else { strip(text).into() }
     }
+}
+
+/// Whether there is surely no control in the text. Whole runs of bytes are looked at without a stop
+/// in between, which the compiler does many bytes at a time.
+fn is_plain(text: &[u8]) -> bool {
+    let odd = |byte: u8| {
+        (byte < 0x20) & (byte != b'\t') & (byte != b'\n') | (byte == 0x7f) | (byte == 0xc2)
+    };
+    let any = |run: &[u8]| run.iter().fold(false, |any, &byte| any | odd(byte));
+    let (runs, rest) = text.as_chunks::<32>();
+    !runs.iter().any(|run| any(run)) && !any(rest)
 }
 
 /// What begins at a place in the text.

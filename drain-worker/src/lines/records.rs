@@ -4,7 +4,6 @@
 //! only bytes whose lines came out, so that going on from it loses nothing.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,15 +66,20 @@ impl Line<'_> {
     /// in it, a receiver that drops repeats would drop the tail of a line that a pause has cut
     /// short at its first delivery.
     pub(crate) fn write_id(&self, out: &mut Vec<u8>) {
-        let producer = self.origin.producer;
-        let written = match self.span {
-            Some(Span { channel, offset, length, .. }) => {
-                write!(out, "{producer}:{}:{offset}-{}", channel.as_str(), offset + length)
-            }
-            None => write!(out, "{producer}:{}", self.seq),
-        };
-        // Writing to a Vec cannot fail.
-        drop(written);
+        let mut producer = [0; uuid::fmt::Hyphenated::LENGTH];
+        let producer = self.origin.producer.uuid().hyphenated().encode_lower(&mut producer);
+        let mut number = itoa::Buffer::new();
+        out.extend_from_slice(producer.as_bytes());
+        out.push(b':');
+        if let Some(Span { channel, offset, length, .. }) = self.span {
+            out.extend_from_slice(channel.as_str().as_bytes());
+            out.push(b':');
+            out.extend_from_slice(number.format(offset).as_bytes());
+            out.push(b'-');
+            out.extend_from_slice(number.format(offset + length).as_bytes());
+        } else {
+            out.extend_from_slice(number.format(self.seq).as_bytes());
+        }
     }
 }
 

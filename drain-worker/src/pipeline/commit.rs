@@ -19,6 +19,8 @@ const EVERY: Duration = Duration::from_millis(200);
 /// A drain that is stuck is seen to be stuck.
 const AT_LEAST_EVERY: Duration = Duration::from_secs(5);
 const AT_LEAST_EVERY_BEHIND: Duration = Duration::from_secs(1);
+/// One part in so many of the time, at most, goes into counting how far a drain is behind.
+const COUNTING_SHARE: u32 = 20;
 /// Blocks that are counted for the lag; a drain that is further behind has at least so much.
 const MOST_COUNTED: u16 = 10_000;
 
@@ -40,9 +42,11 @@ pub(super) async fn keep(
 ) {
     let mut lag = Lag::default();
     let mut lag_known = Instant::now();
+    let mut counting = Duration::ZERO;
     while !stop.is_cancelled() {
         let started = Instant::now();
         let every = if lag.records > 0 { AT_LEAST_EVERY_BEHIND } else { AT_LEAST_EVERY };
+        let every = every.max(counting * COUNTING_SHARE);
         // Losing an arm is safe: each only waits.
         let changed = tokio::select! {
             () = stop.cancelled() => break,
@@ -56,11 +60,13 @@ pub(super) async fn keep(
         };
         let known = lag;
         if lag_known.elapsed() >= every {
-            lag_known = Instant::now();
+            let begun = Instant::now();
             match lag_of(store, lease.drain, sources).await {
                 Ok(now) => lag = now,
                 Err(error) => tracing::warn!(drain = %lease.drain, "{error}"),
             }
+            counting = begun.elapsed();
+            lag_known = Instant::now();
         }
         if !changed && lag == known {
             continue;

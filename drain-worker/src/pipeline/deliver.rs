@@ -6,11 +6,11 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use store::drain_positions::RejectedLine;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -20,8 +20,14 @@ use crate::destination::{Destination, Failure, Remedy};
 use crate::trace::Trace;
 
 const FIRST_RETRY: Duration = Duration::from_millis(500);
-const LONGEST_RETRY: Duration = Duration::from_mins(1);
+/// An endpoint that returns after whatever time gets its first lines within 5 s.
+const LONGEST_RETRY: Duration = Duration::from_secs(3);
 const PARKED_RETRY: Duration = Duration::from_mins(1);
+const MOST_RESTRICTED: usize = 100_000;
+/// Between batches that are sent beyond the window: a receiver tells how much it has read only when
+/// it gets more.
+const PROBE_EVERY: Duration = Duration::from_millis(2);
+const MOST_PROBES: usize = 4;
 
 pub(super) struct Delivery {
     destination: Box<dyn Destination>,
@@ -29,8 +35,15 @@ pub(super) struct Delivery {
     window: VecDeque<Batch>,
     sent: usize,
     window_bytes: usize,
+    /// Batches that may be sent beyond the window.
+    probes: usize,
     /// Failures since the last confirmation.
     failures: u32,
+    /// Lines that may be sent and not confirmed. An endpoint that ends every connection after a few
+    /// lines would otherwise get the same ones for ever.
+    allowed: usize,
+    /// Until when the drain is surely this worker's.
+    until: watch::Receiver<Instant>,
     status: Arc<Status>,
     stop: CancellationToken,
 }
@@ -39,11 +52,24 @@ impl Delivery {
     pub(super) fn new(
         destination: Box<dyn Destination>,
         window_bytes: usize,
+        until: watch::Receiver<Instant>,
         status: Arc<Status>,
         stop: CancellationToken,
     ) -> Self {
         let window = VecDeque::new();
-        Self { destination, window, sent: 0, window_bytes, failures: 0, status, stop }
+        let (sent, probes, failures, allowed) = (0, 0, 0, usize::MAX);
+        Self {
+            destination,
+            window,
+            sent,
+            window_bytes,
+            probes,
+            failures,
+            allowed,
+            until,
+            status,
+            stop,
+        }
     }
 
     /// Delivers until the queue or the pipeline ends; what was sent by then has a little time to be
@@ -60,9 +86,15 @@ impl Delivery {
     async fn deliver(&mut self, queue: &mut mpsc::Receiver<Batch>) {
         let mut open = true;
         while open || !self.window.is_empty() {
+            // A process that was frozen beyond its lease wakes here: what follows is another's.
+            if Instant::now() >= *self.until.borrow() {
+                return self.stop.cancel();
+            }
             let step = if let Some(confirmed) = self.destination.confirmed(false).now_or_never() {
                 self.confirm(confirmed).await
-            } else if let Some(batch) = self.window.get(self.sent) {
+            } else if self.may_send()
+                && let Some(batch) = self.window.get(self.sent)
+            {
                 match self.destination.send(batch, &mut Trace::default()).await {
                     Ok(()) => {
                         self.sent += 1;
@@ -71,13 +103,18 @@ impl Delivery {
                     Err(failure) => self.recover(failure).await,
                 }
             } else {
-                let pressed = self.window.iter().map(|batch| batch.bytes().len()).sum::<usize>()
-                    >= self.window_bytes;
+                let (full, held) = (self.is_full(), self.sent < self.window.len());
+                let pressed = full || held;
+                let probe = full && !held && self.probes < MOST_PROBES;
                 // Losing an arm is safe: each only waits.
                 tokio::select! {
                     biased;
                     confirmed = self.destination.confirmed(pressed) => {
                         self.confirm(confirmed).await
+                    }
+                    () = sleep(PROBE_EVERY), if probe => {
+                        self.probes += 1;
+                        ControlFlow::Continue(())
                     }
                     batch = queue.recv(), if open && !pressed => {
                         match batch {
@@ -92,6 +129,33 @@ impl Delivery {
                 return;
             }
         }
+    }
+
+    /// Whether so much waits for its confirmation that no more is taken. The oldest does not count:
+    /// what comes after it may be what shows that it was read.
+    fn is_full(&self) -> bool {
+        let uncounted = 1 + self.probes;
+        self.window.iter().skip(uncounted).map(|batch| batch.bytes().len()).sum::<usize>()
+            >= self.window_bytes
+    }
+
+    fn lines_sent(&self) -> usize {
+        self.window.iter().take(self.sent).map(Batch::lines).sum()
+    }
+
+    /// Whether the next batch may be sent now; divides it where it has more lines than are allowed.
+    fn may_send(&mut self) -> bool {
+        if self.allowed == usize::MAX {
+            return true;
+        }
+        let room = self.allowed.saturating_sub(self.lines_sent());
+        while let Some(batch) = self.window.get(self.sent).filter(|next| next.lines() > room) {
+            let Some((first, second)) = batch.halves().filter(|_| room > 0) else { return false };
+            self.window.remove(self.sent);
+            self.window.insert(self.sent, second);
+            self.window.insert(self.sent, first);
+        }
+        true
     }
 
     fn accept(&mut self, batch: Batch) {
@@ -112,7 +176,10 @@ impl Delivery {
                     self.status.delivered(batch.lines(), batch.checkpoint);
                 }
                 self.sent = self.sent.saturating_sub(count);
-                self.failures = 0;
+                (self.failures, self.probes) = (0, 0);
+                // Far above what a batch has, there is nothing to restrict.
+                let doubled = self.allowed.saturating_mul(2);
+                self.allowed = if doubled > MOST_RESTRICTED { usize::MAX } else { doubled };
                 ControlFlow::Continue(())
             }
             Err(failure) => self.recover(failure).await,
@@ -121,6 +188,12 @@ impl Delivery {
 
     /// Prepares to send again; breaks when the pipeline is to stop instead.
     async fn recover(&mut self, failure: Failure) -> ControlFlow<()> {
+        let again = self.failures > 0 || self.allowed < usize::MAX;
+        if failure.remedy == Remedy::Reconnect && again {
+            // The batch that was being sent counts, too.
+            let tried = self.lines_sent() + self.window.get(self.sent).map_or(0, Batch::lines);
+            self.allowed = (self.allowed.min(tried) / 2).max(1);
+        }
         let at = std::mem::take(&mut self.sent);
         tracing::debug!(remedy = ?failure.remedy, "not delivered: {failure}");
         let wait = match failure.remedy {

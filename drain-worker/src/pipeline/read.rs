@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use log_stream::{Block, LogStream, Position, ReadError};
-use model::{Environment, Id};
+use model::{Environment, Event, Id, Record};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,10 @@ use crate::lines::{Assembler, Checkpoint};
 const READ_AGAIN: Duration = Duration::from_secs(1);
 /// A damaged block is read again in case somebody repairs it: going past it would lose records.
 const READ_DAMAGED_AGAIN: Duration = Duration::from_mins(1);
+
+/// Bytes of output that become lines at a time. An empty line of one byte is sent with hundreds of
+/// bytes of tags, so this bounds what waits to be handed over.
+const PIECE: usize = 8 * 1024;
 
 pub(super) struct Reader {
     pub(super) stream: Arc<dyn LogStream>,
@@ -116,8 +120,23 @@ impl Reader {
         };
         self.assembler.begin_block(position);
         for record in &records {
-            self.assembler.push(record, clock, &mut |line| self.batcher.add(line));
-            hand_over(&mut self.batcher, batches).await?;
+            let (stream, offset, bytes) = match &record.event {
+                Event::Output { stream, offset, bytes } if bytes.len() > PIECE => {
+                    (*stream, *offset, bytes)
+                }
+                _ => {
+                    self.assembler.push(record, clock, &mut |line| self.batcher.add(line));
+                    hand_over(&mut self.batcher, batches).await?;
+                    continue;
+                }
+            };
+            for (piece, number) in bytes.chunks(PIECE).zip(0..) {
+                let (offset, bytes) = (offset + number * PIECE as u64, bytes.slice_ref(piece));
+                let event = Event::Output { stream, offset, bytes };
+                let part = Record { event, origin: record.origin.clone(), ..*record };
+                self.assembler.push(&part, clock, &mut |line| self.batcher.add(line));
+                hand_over(&mut self.batcher, batches).await?;
+            }
         }
         self.assembler.end_block();
         self.from = position;

@@ -12,7 +12,7 @@ use crate::lines::Checkpoint;
 /// Messages longer than this say no more.
 const LONGEST_ERROR: usize = 1000;
 /// Refused lines that may wait to be written.
-const MOST_REJECTED: usize = 100;
+const MOST_REJECTED: usize = 20;
 
 /// Shared between the steps of a pipeline.
 #[derive(Debug, Default)]

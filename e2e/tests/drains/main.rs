@@ -24,9 +24,12 @@ use tokio::process::Command;
 
 mod content;
 mod destinations;
+mod disconnects;
 mod lines;
+mod memory;
 mod ownership;
 mod refusals;
+mod silence;
 
 use lines::Delivered;
 
@@ -57,7 +60,10 @@ struct State {
 
 impl World {
     async fn new() -> Result<Self> {
-        let database = TestDatabase::create().await?;
+        Self::over(TestDatabase::create().await?).await
+    }
+
+    async fn over(database: TestDatabase) -> Result<Self> {
         let admin = database.connect().await?;
         let environment = EnvironmentTag {
             id: Id::generate(),
@@ -215,7 +221,7 @@ impl World {
                 user_name: "Ada \"the first\" Lovelace]".to_owned(),
             }),
         };
-        Session { origin: origin.into(), seq: 0, shown: Vec::new(), at: None }
+        Session { origin: origin.into(), seq: 0, shown: Vec::new(), forgotten: 0, at: None }
     }
 }
 
@@ -224,6 +230,8 @@ struct Session {
     origin: Arc<Origin>,
     seq: u64,
     shown: Vec<u8>,
+    /// Bytes that it showed before those, and does not remember.
+    forgotten: u64,
     at: Option<Timestamp>,
 }
 
@@ -248,9 +256,15 @@ impl Session {
 
     fn output(&mut self, bytes: impl AsRef<[u8]>) -> Record {
         let bytes = Bytes::copy_from_slice(bytes.as_ref());
-        let offset = self.shown.len() as u64;
+        let offset = self.forgotten + self.shown.len() as u64;
         self.shown.extend_from_slice(&bytes);
         self.event(Event::Output { stream: OutputStream::Stdout, offset, bytes })
+    }
+
+    /// Frees the memory of a session that nobody checks.
+    fn forget(&mut self) {
+        self.forgotten += self.shown.len() as u64;
+        self.shown.clear();
     }
 
     fn numbered(&mut self, numbers: std::ops::Range<usize>) -> Record {

@@ -130,3 +130,121 @@ async fn a_test_line_shows_each_step_even_of_a_paused_drain() -> Result<()> {
     assert_eq!(sink.messages().len(), 1);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_worker_that_was_frozen_beyond_its_lease_does_no_harm_when_it_wakes() -> Result<()> {
+    let world = World::new().await?;
+    let sink = TlsSink::start().await?;
+    // Slow enough that the frozen worker is in the middle of it.
+    sink.rest(Duration::from_millis(100));
+    let drain = world.syslog(sink.address().port(), sink.authority()).await?;
+    let mut session = world.session();
+    for block in 0..20 {
+        world.append(&[session.numbered(block * 1000..block * 1000 + 1000)]).await?;
+    }
+    let frozen = world.worker()?;
+    wait::until_true("some lines", DEADLINE, async || Ok(sink.count() > 2000)).await?;
+    frozen.signal(Signal::STOP)?;
+    let _second = world.worker()?;
+    sink.rest(Duration::ZERO);
+    let lines = || -> Result<Vec<Delivered>> {
+        sink.messages().iter().map(|message| Delivered::of_syslog(message)).collect()
+    };
+    let delivered = session.all_delivered(|| sink.count(), lines).await?;
+    session.check(&delivered)?;
+    let generation = "select generation, worker_id from drain_leases where drain_id = $1";
+    let position = "select low_xid, low_seq, high_xid, high_seq, open::text, delivered_lines
+                    from drain_positions where drain_id = $1";
+    let look = async |query: &str| -> Result<String> {
+        let row = world.admin.query_one(query, &[&drain.uuid()]).await?;
+        let columns = 0..row.len();
+        let text = columns.map(|at| {
+            let number = row.try_get::<_, i64>(at).map(|number| number.to_string());
+            let id = || row.try_get::<_, Uuid>(at).map(|id| id.to_string());
+            number.or_else(|_| id()).or_else(|_| row.try_get::<_, String>(at))
+        });
+        Ok(text.collect::<Result<Vec<_>, _>>()?.join(" "))
+    };
+    world.state_until(drain, "all to count", |state| state.delivered >= 15_000).await?;
+    // Until what is delivered is written, too.
+    sleep(Duration::from_secs(3)).await;
+    let (owner, reached, count) = (look(generation).await?, look(position).await?, sink.count());
+
+    frozen.signal(Signal::CONT)?;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!((look(generation).await?, look(position).await?), (owner, reached));
+    // What it was sending goes out; nothing that it had yet to send does.
+    let again = sink.count() - count;
+    println!("the worker that woke sent {again} lines");
+    assert!(again <= 10_000, "{again}");
+    world.append(&[session.numbered(20_000..20_010)]).await?;
+    let delivered = session.all_delivered(|| sink.count(), lines).await?;
+    assert!(session.is_complete_in(&delivered));
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_workers_share_the_drains_and_one_takes_all_when_the_other_goes() -> Result<()> {
+    let world = World::new().await?;
+    let receiver = HttpsReceiver::start().await?;
+    let mut drains = Vec::new();
+    for _ in 0..5 {
+        drains.push(world.https(&receiver).await?);
+    }
+    let shares = async || -> Result<Vec<i64>> {
+        let query = "select count(*) from drain_leases where expires_at > now()
+                     group by worker_id order by 1";
+        Ok(world.admin.query(query, &[]).await?.iter().map(|row| row.get(0)).collect())
+    };
+    let _first = world.worker()?;
+    wait::until_true("one to have all", DEADLINE, async || Ok(shares().await? == [5])).await?;
+    let mut second = world.worker()?;
+    wait::until_true("both to have some", DEADLINE, async || Ok(shares().await? == [2, 3])).await?;
+    let mut session = world.session();
+    world.append(&[session.numbered(0..10)]).await?;
+    for drain in &drains {
+        world.state_until(*drain, "its lines", |state| state.delivered == 10).await?;
+    }
+    second.stop(Signal::TERM, DEADLINE).await?;
+    wait::until_true("one to have all again", DEADLINE, async || Ok(shares().await? == [5]))
+        .await?;
+    world.append(&[session.numbered(10..20)]).await?;
+    for drain in &drains {
+        world.state_until(*drain, "its lines", |state| state.delivered == 20).await?;
+    }
+    // Handing over repeats nothing.
+    assert_eq!(received(&receiver)?.len(), 5 * 20);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_goes_on_by_itself_when_postgresql_returns() -> Result<()> {
+    let cluster = e2e::postgres::TestCluster::start().await?;
+    let mut world =
+        World::over(e2e::postgres::TestDatabase::of_own_cluster(cluster).await?).await?;
+    let sink = TlsSink::start().await?;
+    let drain = world.syslog(sink.address().port(), sink.authority()).await?;
+    let mut worker = world.worker()?;
+    let mut session = world.session();
+    for block in 0..5 {
+        world.append(&[session.numbered(block * 1000..block * 1000 + 1000)]).await?;
+    }
+    wait::until_true("some lines", DEADLINE, async || Ok(sink.count() > 0)).await?;
+    let cluster = world.database.cluster().expect("it is the database's own");
+    cluster.crash().await?;
+    // Longer than the lease.
+    sleep(Duration::from_secs(5)).await;
+    cluster.start_again().await?;
+    world.admin = world.database.connect().await?;
+    wait::until_true("the stream", DEADLINE, async || {
+        Ok(world.append(&[session.numbered(5000..5001)]).await.is_ok())
+    })
+    .await?;
+    let lines = || -> Result<Vec<Delivered>> {
+        sink.messages().iter().map(|message| Delivered::of_syslog(message)).collect()
+    };
+    let delivered = session.all_delivered(|| sink.count(), lines).await?;
+    session.check(&delivered)?;
+    world.state_until(drain, "all to count", |state| state.delivered >= 1).await?;
+    worker.check_running()
+}

@@ -1,0 +1,57 @@
+//! What a worker holds while its endpoints take nothing.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::process::Process;
+use e2e::tls_sink::{Ending, Plan, TlsSink};
+use tokio::net::TcpListener;
+use tokio::time::sleep;
+
+use crate::World;
+
+const DRAINS: u64 = 20;
+/// The bound that the settings and README.md state, at the default settings.
+const BOUND_PER_DRAIN: u64 = 16 << 20;
+const BOUND_OF_THE_WORKER: u64 = 64 << 20;
+
+fn peak(worker: &Process) -> Result<u64> {
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", worker.pid()?.as_raw_nonzero()))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+}
+
+#[tokio::test]
+async fn twenty_drains_that_take_nothing_with_200_mb_behind_them_stay_under_the_bound() -> Result<()>
+{
+    let world = World::new().await?;
+    let stalled = TlsSink::start().await?;
+    stalled.plan(&[Plan { messages: 0, ending: Ending::Stall }; 1000]);
+    // It accepts connections and says nothing, not even in the TLS handshake.
+    let silent = TcpListener::bind("127.0.0.1:0").await?;
+    for number in 0..DRAINS {
+        let port =
+            if number % 4 == 0 { silent.local_addr()?.port() } else { stalled.address().port() };
+        world.syslog(port, stalled.authority()).await?;
+    }
+    let mut session = world.session();
+    let line = format!("{}\n", "all work and no play ".repeat(12));
+    let record = line.repeat((64 << 10) / line.len());
+    for _ in 0..100 {
+        let records: Vec<_> = (0..32).map(|_| session.output(&record)).collect();
+        world.append(&records).await?;
+        session.forget();
+    }
+    let mut worker = world.worker()?;
+    // Reading that knew no bound would take all of it in this time.
+    sleep(Duration::from_secs(20)).await;
+    worker.check_running()?;
+    let peak = peak(&worker)?;
+    let bound = BOUND_OF_THE_WORKER + DRAINS * BOUND_PER_DRAIN;
+    println!("{} MiB of at most {} MiB", peak >> 20, bound >> 20);
+    ensure!(peak < bound, "{peak} of {bound}");
+    // They did read: the test would hold of a worker that does nothing.
+    ensure!(peak > DRAINS * 3 << 20, "{peak}");
+    Ok(())
+}
