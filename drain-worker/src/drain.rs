@@ -21,7 +21,7 @@ use crate::pipeline::Context;
 use crate::tls::TlsConfigError;
 
 /// Of bytes: a large write for TLS and TCP.
-const LARGEST_SYSLOG_BATCH: usize = 256 * 1024;
+const LARGEST_SYSLOG_BATCH: usize = 128 * 1024;
 
 /// What a pipeline is made of.
 pub(crate) struct Drain {

@@ -12,7 +12,7 @@
 
 /// A program has a little in buffers of its own; and a window settles at the buffer less what the
 /// program usually has yet to read.
-const MARGIN: u64 = 512 * 1024;
+const MARGIN: u64 = 256 * 1024;
 
 /// One connection's receiver.
 #[derive(Debug, Clone, Copy)]

@@ -16,7 +16,7 @@ use crate::report::Target;
 use crate::rivals::forwarder::Forwarder;
 
 /// What is not there after so long without any message is lost.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(15);
 const ENDINGS: usize = 8;
 /// For a receiver that ends its connection after every few messages.
 const FEW: usize = 5;

@@ -16,6 +16,8 @@ use crate::machine::SEARCH_PATH;
 const DEADLINE: Duration = Duration::from_secs(20);
 /// Room for everything that a run sends: a forwarder whose queue is full may drop.
 const QUEUE: usize = 2_500_000;
+/// syslog-ng drops what does not fit, although flow control is asked for: room for all.
+const FIFO: usize = 4_000_000;
 /// Debian's, for its release 12.
 const SYSLOG_NG: [&str; 4] = ["syslog-ng-core", "libivykis0", "libnet1", "libpcre3"];
 
@@ -104,7 +106,7 @@ action(type="omfwd" target="127.0.0.1" port="{to}" protocol="tcp" TCP_Framing="o
 fn syslog_ng(port: u16, to: u16) -> String {
     format!(
         r#"@version: 3.35
-options {{ stats-freq(0); time-reopen(1); use-dns(no); log-fifo-size({QUEUE}); }};
+options {{ stats-freq(0); time-reopen(1); use-dns(no); log-fifo-size({FIFO}); }};
 source in {{
     network(ip("127.0.0.1") port({port}) transport("tcp") flags(no-parse)
         log-fetch-limit(1000) log-iw-size(100000));
