@@ -1,7 +1,7 @@
 //! What the kernel knows of a connection's other end: what its TCP has acknowledged, and how much
 //! room it says it has.
 //!
-//! The system calls for it (SIOCOUTQ, TCP_INFO) have no safe binding; the kernel's socket diagnostics
+//! The system calls for it (`SIOCOUTQ`, `TCP_INFO`) have no safe binding; the kernel's socket diagnostics
 //! tell the same (`sock_diag(7)`), of this process's own network namespace and without privileges.
 
 use std::net::{IpAddr, SocketAddr};

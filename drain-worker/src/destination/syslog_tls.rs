@@ -272,12 +272,10 @@ impl Destination for SyslogTls {
 
     async fn confirmed(&mut self, pressed: bool) -> Result<usize, Failure> {
         loop {
-            if !self.unconfirmed.is_empty() {
-                if self.look() {
-                    let count = self.take_confirmed();
-                    if count > 0 {
-                        return Ok(count);
-                    }
+            if !self.unconfirmed.is_empty() && self.look() {
+                let count = self.take_confirmed();
+                if count > 0 {
+                    return Ok(count);
                 }
             }
             let pause = if pressed { CHECK_EVERY_PRESSED } else { CHECK_EVERY };

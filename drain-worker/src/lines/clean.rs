@@ -27,9 +27,7 @@ impl ControlSequences {
 /// Whether there is surely no control in the text. Whole runs of bytes are looked at without a stop
 /// in between, which the compiler does many bytes at a time.
 fn is_plain(text: &[u8]) -> bool {
-    let odd = |byte: u8| {
-        (byte < 0x20) & (byte != b'\t') & (byte != b'\n') | (byte == 0x7f) | (byte == 0xc2)
-    };
+    let odd = |byte: u8| matches!(byte, 0..0x20 | 0x7f | 0xc2) && !matches!(byte, b'\t' | b'\n');
     let any = |run: &[u8]| run.iter().fold(false, |any, &byte| any | odd(byte));
     let (runs, rest) = text.as_chunks::<32>();
     !runs.iter().any(|run| any(run)) && !any(rest)

@@ -85,7 +85,7 @@ async fn closes(ending: Ending, rest: Duration, receive_buffer: Option<u32>) -> 
     append_lines(&world, &mut session, MESSAGES).await?;
     let _worker = world.worker()?;
     let tally = all_distinct(&world, &sink, MESSAGES).await?;
-    println!("{ending:?}, rest {rest:?}, buffer {receive_buffer:?}: {tally:?}");
+    eprintln!("{ending:?}, rest {rest:?}, buffer {receive_buffer:?}: {tally:?}");
     ensure!(tally.distinct == MESSAGES, "{tally:?}");
     // Whatever was repeated, the lines came in order.
     let mut reached = 0;

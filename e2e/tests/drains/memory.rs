@@ -52,6 +52,6 @@ async fn twenty_drains_that_take_nothing_with_200_mb_behind_them_stay_under_the_
     println!("{} MiB of at most {} MiB", peak >> 20, bound >> 20);
     ensure!(peak < bound, "{peak} of {bound}");
     // They did read: the test would hold of a worker that does nothing.
-    ensure!(peak > DRAINS * 3 << 20, "{peak}");
+    ensure!(peak > (DRAINS * 3) << 20, "{peak}");
     Ok(())
 }

@@ -22,7 +22,7 @@ impl FarNetwork {
         let name = format!("spillway-{id}");
         let [_, _, high, low] = id.to_be_bytes();
         // Four addresses for each process.
-        let base = u32::from(Ipv4Addr::new(10, 192 | high >> 6, high << 2 | low >> 6, low << 2));
+        let base = u32::from(Ipv4Addr::new(10, 0xc0 | high >> 6, high << 2 | low >> 6, low << 2));
         let [near, far] = [1, 2].map(|host| Ipv4Addr::from(base + host));
         let network = Self { name, address: far };
         let (name, link) = (&network.name, format!("sw{id}"));
