@@ -41,7 +41,9 @@ impl HostCheck {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let authority = self.authority.fingerprint(HashAlg::Sha256);
         if certificate.validate_at(now, [&authority]).is_err() {
-            return refuse("its certificate is not valid now, or not of the platform's authority");
+            return refuse(
+                "its certificate is not of the platform's authority, or not valid now: are the clocks right?",
+            );
         }
         if !certificate.valid_principals().contains(&self.principal) {
             return refuse("its certificate is for another name");
@@ -117,7 +119,8 @@ mod tests {
         assert!(check(&Case { authority: 2, ..GOOD }).is_err());
         assert!(check(&Case { kind: CertType::User, ..GOOD }).is_err());
         assert!(check(&Case { principal: "other", ..GOOD }).is_err());
-        assert!(check(&Case { ends_in: -60, ..GOOD }).is_err());
+        let expired = check(&Case { ends_in: -60, ..GOOD }).unwrap_err().to_string();
+        assert!(expired.contains("clocks"), "{expired}");
         assert!(check(&Case { option: true, ..GOOD }).is_err());
     }
 
