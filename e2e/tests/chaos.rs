@@ -25,10 +25,7 @@ async fn nothing_shown_is_missing_after_an_attack_and_the_check_finds_what_is_ta
     let folder = tempfile::tempdir()?;
     let evidence = path(folder.path())?;
     let load = ["--bulk", "2", "--sessions", "4"];
-    let kinds = "kill-worker,kill-api,kill-backend,kill-postgres,freeze-edge,freeze-worker,freeze-api,\
-        freeze-postgres,kill-client,restart-docker,syslog-stall,https-close,https-lost-answer,https-stall,https-503,https-429,\
-        https-413,https-400,https-401,black-hole,disk-full,clock-step";
-    let attack = ["--minutes", "0.6", "--seed", "3", "--evidence", evidence, "--faults", kinds];
+    let attack = ["--minutes", "0.6", "--seed", "3", "--evidence", evidence];
     let run = chaos(&[&attack[..], &load].concat()).await?;
     let said = run.text();
     println!("{}{said}", run.error_text());

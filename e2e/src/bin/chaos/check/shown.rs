@@ -55,7 +55,7 @@ pub(super) fn check(
 
 /// A client that is in no session may have been shown the sentence of a refusal, and nothing else.
 fn without_session(client: &Client, stdout: &[u8], stderr: &[u8], verdict: &mut Verdict) {
-    let unrecorded = stdout.len() + without_sentences(stderr).len();
+    let unrecorded = stdout.len() + without_sentences(stderr, 0).len();
     if unrecorded > 0 {
         verdict.lost += unrecorded as u64;
         let token = &client.token;
@@ -68,10 +68,10 @@ fn without_session(client: &Client, stdout: &[u8], stderr: &[u8], verdict: &mut 
 fn one(who: &str, stream: OutputStream, shown: &[u8], session: &Session, verdict: &mut Verdict) {
     let recorded = session.output(stream);
     let same = shown.iter().zip(recorded).take_while(|(shown, kept)| shown == kept).count();
-    let mut rest = shown.get(same..).unwrap_or_default();
-    if stream == OutputStream::Stderr {
-        rest = without_sentences(rest);
-    }
+    let rest = match stream {
+        OutputStream::Stdout => shown.get(same..).unwrap_or_default(),
+        OutputStream::Stderr => without_sentences(shown, same),
+    };
     if !rest.is_empty() {
         verdict.lost += rest.len() as u64;
         let sentence = format!(
@@ -108,8 +108,7 @@ fn printed(
         let name = stream.as_str();
         let recorded = session.output(stream);
         let same = recorded.iter().zip(&expected).take_while(|(one, other)| one == other).count();
-        let rest = recorded.get(same..).unwrap_or_default();
-        if !without_sentences(rest).is_empty() {
+        if !without_sentences(recorded, same).is_empty() {
             let sentence =
                 format!("{who}: {name} is recorded otherwise than printed from {same} on");
             verdict.findings.add("shown", sentence);
@@ -122,11 +121,20 @@ fn printed(
     }
 }
 
-/// What is left without such sentences, each on a line of its own.
-fn without_sentences(text: &[u8]) -> &[u8] {
+/// What is left of a text from a place on without such sentences, each on a line of its own. A
+/// sentence may begin a byte before the place: with the same letter as the line that was expected.
+fn without_sentences(text: &[u8], from: usize) -> &[u8] {
     let is_sentence = |line: &[u8]| {
         let line = line.trim_ascii();
         line.is_empty() || SENTENCES.iter().any(|sentence| line.starts_with(sentence))
     };
-    if text.split(|&byte| byte == b'\n').all(is_sentence) { &[] } else { text }
+    let are_sentences = |from: usize| {
+        let rest = text.get(from..).unwrap_or_default();
+        rest.split(|&byte| byte == b'\n').all(is_sentence)
+    };
+    if are_sentences(from) || are_sentences(from.saturating_sub(1)) {
+        &[]
+    } else {
+        text.get(from..).unwrap_or_default()
+    }
 }
