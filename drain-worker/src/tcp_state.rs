@@ -5,6 +5,7 @@
 //! tell the same (`sock_diag(7)`), of this process's own network namespace and without privileges.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 
 use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
 use rustix::net::{
@@ -41,25 +42,40 @@ pub(crate) struct TcpState {
     pub(crate) has_spoken: bool,
 }
 
-/// The state of a connection; None if the kernel does not tell.
-pub(crate) fn ask(local: SocketAddr, peer: SocketAddr) -> Option<TcpState> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket =
-        socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(SOCK_DIAG)).ok()?;
-    let request = request(local, peer);
-    sendto(&socket, &request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0)).ok()?;
-    // The kernel answers within the call above.
-    let mut answer = [0_u8; 2048];
-    let (length, _) = recv(&socket, &mut answer[..], RecvFlags::DONTWAIT).ok()?;
-    let answer = answer.get(..length)?;
-    if u16_at(answer, 4)? != SOCK_DIAG_BY_FAMILY {
-        return None;
+/// Asks the kernel about one connection.
+#[derive(Debug)]
+pub(crate) struct TcpWatch {
+    socket: OwnedFd,
+    request: Vec<u8>,
+}
+
+impl TcpWatch {
+    /// Of the connection between these; None if the kernel cannot be asked.
+    pub(crate) fn open(local: SocketAddr, peer: SocketAddr) -> Option<Self> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket =
+            socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(SOCK_DIAG)).ok()?;
+        Some(Self { socket, request: request(local, peer) })
     }
-    Some(TcpState {
-        unacknowledged: u32_at(answer, UNSENT_AT)?,
-        window: window(answer),
-        has_spoken: answer.get(STATE_AT) != Some(&ESTABLISHED) || u32_at(answer, UNREAD_AT)? > 0,
-    })
+
+    /// The state of the connection; None if the kernel does not tell.
+    pub(crate) fn ask(&self) -> Option<TcpState> {
+        let kernel = SocketAddrNetlink::new(0, 0);
+        sendto(&self.socket, &self.request, SendFlags::empty(), &kernel).ok()?;
+        // The kernel answers within the call above.
+        let mut answer = [0_u8; 2048];
+        let (length, _) = recv(&self.socket, &mut answer[..], RecvFlags::DONTWAIT).ok()?;
+        let answer = answer.get(..length)?;
+        if u16_at(answer, 4)? != SOCK_DIAG_BY_FAMILY {
+            return None;
+        }
+        Some(TcpState {
+            unacknowledged: u32_at(answer, UNSENT_AT)?,
+            window: window(answer),
+            has_spoken: answer.get(STATE_AT) != Some(&ESTABLISHED)
+                || u32_at(answer, UNREAD_AT)? > 0,
+        })
+    }
 }
 
 fn window(answer: &[u8]) -> Option<u32> {
@@ -122,7 +138,8 @@ mod tests {
         let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut receiver, _) = listener.accept().unwrap();
         let (local, peer) = (sender.local_addr().unwrap(), sender.peer_addr().unwrap());
-        let open = ask(local, peer).unwrap();
+        let watch = TcpWatch::open(local, peer).unwrap();
+        let open = watch.ask().unwrap();
         assert_eq!(open.unacknowledged, 0);
         assert!((32 * 1024..1 << 20).contains(&open.window.unwrap()), "{open:?}");
 
@@ -132,19 +149,19 @@ mod tests {
         while let Ok(length) = sender.write(&[0; 8192]) {
             sent += length;
         }
-        let full = ask(local, peer).unwrap();
+        let full = watch.ask().unwrap();
         assert!(full.unacknowledged > 0, "{full:?}");
         receiver.read_exact(&mut vec![0; sent]).unwrap();
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
-        while ask(local, peer).unwrap().unacknowledged > 0 {
+        while watch.ask().unwrap().unacknowledged > 0 {
             assert!(std::time::Instant::now() < deadline);
             std::thread::yield_now();
         }
         receiver.shutdown(std::net::Shutdown::Write).unwrap();
-        while !ask(local, peer).unwrap().has_spoken {
+        while !watch.ask().unwrap().has_spoken {
             assert!(std::time::Instant::now() < deadline);
         }
         // Where it is wrong, it is far from what a kernel begins with.
-        assert!((32 * 1024..64 << 20).contains(&ask(local, peer).unwrap().window.unwrap()));
+        assert!((32 * 1024..64 << 20).contains(&watch.ask().unwrap().window.unwrap()));
     }
 }

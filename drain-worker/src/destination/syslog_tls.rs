@@ -1,15 +1,18 @@
 //! Syslog over TLS (RFC 5425).
 //!
 //! Syslog has no acknowledgement. A batch counts as delivered when the receiver has surely read it, as
-//! far as its TCP tells ([`receipt`]); or when its TCP has acknowledged the batch and the connection
-//! has then lived on for the redelivery window, for what is little shows in no window. A receiver that
-//! visibly lags has longer.
+//! far as its TCP tells ([`receipt`]); or when its TCP has acknowledged the batch, the connection has
+//! then lived on for the redelivery window, and nothing shows that the receiver has yet to read it.
+//! With much unconfirmed, pieces are sent no faster than the receiver shows that it reads them.
 //!
 //! Invariant: any end of the connection, however polite, is a failure while a batch is unconfirmed.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -17,7 +20,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use rustix::net::sockopt;
 use serde::Deserialize;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::client::TlsStream;
@@ -25,7 +28,7 @@ use tokio_rustls::client::TlsStream;
 use super::{Destination, Failure, Remedy};
 use crate::batch::Batch;
 use crate::egress::Egress;
-use crate::tcp_state::{self, TcpState};
+use crate::tcp_state::{TcpState, TcpWatch};
 use crate::tls::{Endpoint, TlsConfigError};
 use crate::trace::{Step, Trace};
 
@@ -40,12 +43,17 @@ const USER_TIMEOUT: Duration = Duration::from_secs(20);
 /// living connection must be.
 const SURELY_ACKNOWLEDGED: Duration = Duration::from_secs(25);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// While a batch is unconfirmed: the answer tells how much room the receiver has by now.
+const KEEP_ALIVE_UNCONFIRMED: Duration = Duration::from_secs(1);
 /// A receiver that takes nothing for so long is failing.
 const WRITE_DEADLINE: Duration = Duration::from_secs(25);
 /// For how long, after they are acknowledged, bytes of a receiver that lags are not confirmed. With
 /// more bytes waiting, the deadlines above end its connection before.
 const LONGEST_LAG: Duration = Duration::from_secs(30);
-const WRITE_PIECE: usize = 256 * 1024;
+/// What is sent between two looks at the receiver's window.
+const PIECE: usize = 64 * 1024;
+/// Between pieces to a receiver that is slower.
+const PACE: RangeInclusive<Duration> = Duration::from_micros(300)..=Duration::from_millis(8);
 const CHECK_EVERY: Duration = Duration::from_millis(50);
 const CHECK_EVERY_PRESSED: Duration = Duration::from_millis(5);
 
@@ -70,26 +78,28 @@ pub(crate) struct SyslogTls {
     redelivery_bytes: u64,
     connection: Option<Connection>,
     unconfirmed: VecDeque<Sent>,
-    receipt: Receipt,
-    /// The kernel tells of this connection.
-    told: bool,
-    /// Bytes that the receiver has surely read.
-    read: u64,
-    /// Bytes written on this connection.
-    written: u64,
+    /// Between pieces, while much is unconfirmed.
+    pace: Duration,
 }
 
 #[derive(Debug)]
 struct Connection {
-    read: ReadHalf<TlsStream<TcpStream>>,
-    write: WriteHalf<TlsStream<TcpStream>>,
-    local: SocketAddr,
-    peer: SocketAddr,
+    stream: TlsStream<TcpStream>,
+    watch: Option<TcpWatch>,
+    /// The kernel tells of this connection.
+    told: bool,
+    receipt: Receipt,
+    /// Bytes written.
+    written: u64,
+    /// Bytes that the receiver has surely read.
+    read: u64,
+    /// Bytes of confirmed batches.
+    confirmed: u64,
 }
 
 #[derive(Debug)]
 struct Sent {
-    /// [`SyslogTls::written`] after this batch.
+    /// [`Connection::written`] after this batch.
     end: u64,
     at: Instant,
     acknowledged: Option<Instant>,
@@ -112,10 +122,7 @@ impl SyslogTls {
             redelivery_bytes,
             connection: None,
             unconfirmed: VecDeque::new(),
-            receipt: Receipt::new(redelivery_bytes),
-            told: false,
-            read: 0,
-            written: 0,
+            pace: *PACE.start(),
         })
     }
 
@@ -134,29 +141,41 @@ impl SyslogTls {
     fn lost(&mut self, remedy: Remedy, message: impl Into<String>) -> Failure {
         self.connection = None;
         self.unconfirmed.clear();
-        self.receipt = Receipt::new(self.redelivery_bytes);
-        (self.read, self.written, self.told) = (0, 0, false);
         Failure::new(remedy, message)
     }
 
-    /// Notes what the receiver's TCP tells by now; answers whether that can be relied on.
-    fn look(&mut self) -> bool {
-        let Some(connection) = &self.connection else { return false };
+    /// Writes everything, in pieces.
+    async fn write(&mut self, bytes: &Bytes) -> Result<(), String> {
+        let Some(connection) = &mut self.connection else {
+            return Err("there is no connection".to_owned());
+        };
+        for piece in bytes.chunks(PIECE) {
+            match timeout(WRITE_DEADLINE, connection.write(piece)).await {
+                Ok(written) => written?,
+                Err(_) => return Err(format!("the endpoint took nothing for {WRITE_DEADLINE:?}")),
+            }
+            connection.look();
+            let open = connection.written - connection.read.max(connection.confirmed);
+            if open > self.redelivery_bytes / 2 {
+                let pace = if connection.receipt.keeps_up() {
+                    self.pace.mul_f32(0.75)
+                } else {
+                    self.pace * 2
+                };
+                self.pace = pace.clamp(*PACE.start(), *PACE.end());
+                if let Ok(reason) = timeout(self.pace, connection.ended()).await {
+                    return Err(reason);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How many of the oldest batches are delivered by now.
+    fn take_confirmed(&mut self) -> usize {
+        let Some(connection) = self.connection.as_mut() else { return 0 };
         let now = Instant::now();
-        let state = tcp_state::ask(connection.local, connection.peer);
-        // Its end may be among what it says, and what it takes after that, it may never look at.
-        // And where the kernel knew of the connection and does no longer, it has been reset.
-        if state.map_or(self.told, |state| state.has_spoken) {
-            return false;
-        }
-        self.told = state.is_some();
-        // TLS only adds bytes, so this many of the last ones written may be unacknowledged.
-        let acknowledged = state.map(|TcpState { unacknowledged, .. }| {
-            self.written.saturating_sub(unacknowledged.into())
-        });
-        if let (Some(bytes), Some(window)) = (acknowledged, state.and_then(|state| state.window)) {
-            self.read = self.read.max(self.receipt.read(bytes, window.into()));
-        }
+        let Some(acknowledged) = connection.look() else { return 0 };
         for sent in &mut self.unconfirmed {
             let acknowledged = match acknowledged {
                 Some(bytes) => sent.end <= bytes,
@@ -167,16 +186,21 @@ impl SyslogTls {
             }
             sent.acknowledged.get_or_insert(now);
         }
-        true
-    }
-
-    fn take_confirmed(&mut self) -> usize {
-        let wait = if self.receipt.lags() { LONGEST_LAG } else { self.redelivery_window };
-        let delivered = |sent: &&Sent| {
-            sent.end <= self.read || sent.acknowledged.is_some_and(|at| at.elapsed() >= wait)
-        };
+        let idle = connection.receipt.is_idle();
+        let wait = if idle { self.redelivery_window } else { LONGEST_LAG };
+        let lived_on = |sent: &Sent| sent.acknowledged.is_some_and(|at| at.elapsed() >= wait);
+        let read = connection.read;
+        let delivered = |sent: &&Sent| sent.end <= read || lived_on(sent);
         let count = self.unconfirmed.iter().take_while(delivered).count();
-        self.unconfirmed.drain(..count);
+        if let Some(last) = self.unconfirmed.drain(..count).last() {
+            connection.confirmed = last.end;
+            if last.end > read && !idle {
+                connection.receipt.settle();
+            }
+            if self.unconfirmed.is_empty() {
+                connection.keep_alive(KEEP_ALIVE);
+            }
+        }
         count
     }
 }
@@ -184,65 +208,92 @@ impl SyslogTls {
 impl Connection {
     fn new(stream: TlsStream<TcpStream>) -> io::Result<Self> {
         let (tcp, _) = stream.get_ref();
-        let (local, peer) = (tcp.local_addr()?, tcp.peer_addr()?);
+        let watch = TcpWatch::open(tcp.local_addr()?, tcp.peer_addr()?);
         let millis = u32::try_from(USER_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
         sockopt::set_tcp_user_timeout(tcp, millis)?;
         sockopt::set_tcp_keepidle(tcp, KEEP_ALIVE)?;
         sockopt::set_tcp_keepintvl(tcp, KEEP_ALIVE)?;
         sockopt::set_socket_keepalive(tcp, true)?;
-        let (read, write) = tokio::io::split(stream);
-        Ok(Self { read, write, local, peer })
+        let receipt = Receipt::default();
+        Ok(Self { stream, watch, told: false, receipt, written: 0, read: 0, confirmed: 0 })
     }
 
-    /// Reads, and forgets, what the receiver sends; returns why when the connection has ended.
-    async fn ended(read: &mut ReadHalf<TlsStream<TcpStream>>) -> String {
+    fn keep_alive(&self, idle: Duration) {
+        if let Err(error) = sockopt::set_tcp_keepidle(self.stream.get_ref().0, idle) {
+            tracing::debug!("keep-alive stays as it is: {error}");
+        }
+    }
+
+    /// Notes what the receiver's TCP tells by now. The answer is how many bytes it has acknowledged,
+    /// if the kernel tells that; or None where nothing that it tells can be relied on.
+    fn look(&mut self) -> Option<Option<u64>> {
+        let state = self.watch.as_ref().and_then(TcpWatch::ask);
+        // Its end may be among what it says, and what it takes after that, it may never look at.
+        // And where the kernel knew of the connection and does no longer, it has been reset.
+        if state.map_or(self.told, |state| state.has_spoken) {
+            return None;
+        }
+        self.told = state.is_some();
+        let Some(TcpState { unacknowledged, window, .. }) = state else { return Some(None) };
+        // TLS only adds bytes, so this many of the last ones written may be unacknowledged.
+        let acknowledged = self.written.saturating_sub(unacknowledged.into());
+        if let Some(window) = window {
+            self.read = self.receipt.note(acknowledged, window.into());
+        }
+        Some(Some(acknowledged))
+    }
+
+    /// Reads, and forgets, what the receiver sends, until the connection has ended: answers why.
+    fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<String> {
         let mut ignored = [0; 1024];
         loop {
-            match read.read(&mut ignored).await {
-                Ok(0) => return "the endpoint has closed the connection".to_owned(),
-                Ok(_) => {}
-                Err(error) => return format!("the connection to the endpoint broke: {error}"),
+            let mut ignored = ReadBuf::new(&mut ignored);
+            match ready!(Pin::new(&mut self.stream).poll_read(context, &mut ignored)) {
+                Ok(()) if ignored.filled().is_empty() => {
+                    return Poll::Ready("the endpoint has closed the connection".to_owned());
+                }
+                Ok(()) => {}
+                Err(error) => return Poll::Ready(broke(&error)),
             }
         }
     }
 
-    async fn write(&mut self, bytes: &Bytes) -> Result<(), String> {
-        let Self { read, write, .. } = self;
-        let pieces = async {
-            for piece in bytes.chunks(WRITE_PIECE) {
-                let written = async {
-                    write.write_all(piece).await?;
-                    write.flush().await
-                };
-                match timeout(WRITE_DEADLINE, written).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => {
-                        return Err(format!("the connection to the endpoint broke: {error}"));
-                    }
-                    Err(_) => {
-                        return Err(format!("the endpoint took nothing for {WRITE_DEADLINE:?}"));
-                    }
+    async fn ended(&mut self) -> String {
+        poll_fn(|context| self.poll_ended(context)).await
+    }
+
+    /// Writes a piece, as long as the connection has not ended.
+    async fn write(&mut self, piece: &[u8]) -> Result<(), String> {
+        let mut rest = piece;
+        poll_fn(|context| {
+            if let Poll::Ready(reason) = self.poll_ended(context) {
+                return Poll::Ready(Err(reason));
+            }
+            let mut stream = Pin::new(&mut self.stream);
+            while !rest.is_empty() {
+                match ready!(stream.as_mut().poll_write(context, rest)) {
+                    Ok(length) => rest = rest.get(length..).unwrap_or_default(),
+                    Err(error) => return Poll::Ready(Err(broke(&error))),
                 }
             }
-            Ok(())
-        };
-        // Losing the write is safe: the connection has ended, and the batch is sent again on another.
-        tokio::select! {
-            biased;
-            reason = Self::ended(read) => Err(reason),
-            result = pieces => result,
-        }
+            stream.poll_flush(context).map_err(|error| broke(&error))
+        })
+        .await?;
+        self.written += piece.len() as u64;
+        Ok(())
     }
+}
+
+fn broke(error: &io::Error) -> String {
+    format!("the connection to the endpoint broke: {error}")
 }
 
 #[async_trait]
 impl Destination for SyslogTls {
     async fn send(&mut self, batch: &Batch, trace: &mut Trace) -> Result<(), Failure> {
         // A connection that was closed while idle must not cost a line.
-        let ended = self
-            .connection
-            .as_mut()
-            .and_then(|connection| Connection::ended(&mut connection.read).now_or_never());
+        let ended =
+            self.connection.as_mut().and_then(|connection| connection.ended().now_or_never());
         if let Some(reason) = ended {
             let nothing_open = self.unconfirmed.is_empty();
             let failure = self.lost(Remedy::Reconnect, reason);
@@ -253,26 +304,24 @@ impl Destination for SyslogTls {
         if self.connection.is_none() {
             self.connect(trace).await?;
         }
-        let Some(connection) = &mut self.connection else {
-            return Err(self.lost(Remedy::Retry(None), "there is no connection"));
-        };
         let bytes = batch.bytes();
         let detail = |(): &()| format!("{} line(s), {} bytes", batch.lines(), bytes.len());
-        if let Err(message) = trace.step(Step::Send, connection.write(bytes), detail).await {
+        if let Err(message) = trace.step(Step::Send, self.write(bytes), detail).await {
             return Err(self.lost(Remedy::Reconnect, message));
         }
-        self.written += bytes.len() as u64;
-        self.unconfirmed.push_back(Sent {
-            end: self.written,
-            at: Instant::now(),
-            acknowledged: None,
-        });
+        if let Some(connection) = &self.connection {
+            if self.unconfirmed.is_empty() {
+                connection.keep_alive(KEEP_ALIVE_UNCONFIRMED);
+            }
+            let (end, at) = (connection.written, Instant::now());
+            self.unconfirmed.push_back(Sent { end, at, acknowledged: None });
+        }
         Ok(())
     }
 
     async fn confirmed(&mut self, pressed: bool) -> Result<usize, Failure> {
         loop {
-            if !self.unconfirmed.is_empty() && self.look() {
+            if !self.unconfirmed.is_empty() {
                 let count = self.take_confirmed();
                 if count > 0 {
                     return Ok(count);
@@ -285,14 +334,14 @@ impl Destination for SyslogTls {
             };
             // Losing either arm is safe: one waits, the other only throws away what it reads.
             let reason = tokio::select! {
-                reason = Connection::ended(&mut connection.read) => reason,
+                reason = connection.ended() => reason,
                 () = sleep(pause), if !self.unconfirmed.is_empty() => continue,
             };
-            if self.unconfirmed.is_empty() {
-                // The next batch gets a new connection.
-                drop(self.lost(Remedy::Reconnect, reason));
-            } else {
-                return Err(self.lost(Remedy::Reconnect, reason));
+            let nothing_open = self.unconfirmed.is_empty();
+            let failure = self.lost(Remedy::Reconnect, reason);
+            // With nothing open, the next batch gets a new connection.
+            if !nothing_open {
+                return Err(failure);
             }
         }
     }

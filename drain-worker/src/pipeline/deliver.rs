@@ -24,10 +24,6 @@ const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LONGEST_RETRY: Duration = Duration::from_secs(3);
 const PARKED_RETRY: Duration = Duration::from_mins(1);
 const MOST_RESTRICTED: usize = 100_000;
-/// Between batches that are sent beyond the window: a receiver tells how much it has read only when
-/// it gets more.
-const PROBE_EVERY: Duration = Duration::from_millis(2);
-const MOST_PROBES: usize = 4;
 
 pub(super) struct Delivery {
     destination: Box<dyn Destination>,
@@ -35,8 +31,6 @@ pub(super) struct Delivery {
     window: VecDeque<Batch>,
     sent: usize,
     window_bytes: usize,
-    /// Batches that may be sent beyond the window.
-    probes: usize,
     /// Failures since the last confirmation.
     failures: u32,
     /// Lines that may be sent and not confirmed. An endpoint that ends every connection after a few
@@ -57,19 +51,8 @@ impl Delivery {
         stop: CancellationToken,
     ) -> Self {
         let window = VecDeque::new();
-        let (sent, probes, failures, allowed) = (0, 0, 0, usize::MAX);
-        Self {
-            destination,
-            window,
-            sent,
-            window_bytes,
-            probes,
-            failures,
-            allowed,
-            until,
-            status,
-            stop,
-        }
+        let (sent, failures, allowed) = (0, 0, usize::MAX);
+        Self { destination, window, sent, window_bytes, failures, allowed, until, status, stop }
     }
 
     /// Delivers until the queue or the pipeline ends; what was sent by then has a little time to be
@@ -103,18 +86,12 @@ impl Delivery {
                     Err(failure) => self.recover(failure).await,
                 }
             } else {
-                let (full, held) = (self.is_full(), self.sent < self.window.len());
-                let pressed = full || held;
-                let probe = full && !held && self.probes < MOST_PROBES;
+                let pressed = self.is_full() || self.sent < self.window.len();
                 // Losing an arm is safe: each only waits.
                 tokio::select! {
                     biased;
                     confirmed = self.destination.confirmed(pressed) => {
                         self.confirm(confirmed).await
-                    }
-                    () = sleep(PROBE_EVERY), if probe => {
-                        self.probes += 1;
-                        ControlFlow::Continue(())
                     }
                     batch = queue.recv(), if open && !pressed => {
                         match batch {
@@ -134,8 +111,7 @@ impl Delivery {
     /// Whether so much waits for its confirmation that no more is taken. The oldest does not count:
     /// what comes after it may be what shows that it was read.
     fn is_full(&self) -> bool {
-        let uncounted = 1 + self.probes;
-        self.window.iter().skip(uncounted).map(|batch| batch.bytes().len()).sum::<usize>()
+        self.window.iter().skip(1).map(|batch| batch.bytes().len()).sum::<usize>()
             >= self.window_bytes
     }
 
@@ -176,7 +152,7 @@ impl Delivery {
                     self.status.delivered(batch.lines(), batch.checkpoint);
                 }
                 self.sent = self.sent.saturating_sub(count);
-                (self.failures, self.probes) = (0, 0);
+                self.failures = 0;
                 // Far above what a batch has, there is nothing to restrict.
                 let doubled = self.allowed.saturating_mul(2);
                 self.allowed = if doubled > MOST_RESTRICTED { usize::MAX } else { doubled };

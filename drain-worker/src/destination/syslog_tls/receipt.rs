@@ -1,59 +1,82 @@
 //! What a receiver has surely read, as far as its TCP tells (pure).
 //!
 //! A receiver's kernel acknowledges bytes before its program reads them, and what the program has not
-//! read when it ends is lost. But the kernel also says for how many more bytes it has room, and what
-//! it holds and what it has room for are together no more than its buffer. So at least
-//! `acknowledged + window - buffer` bytes are read. How large the buffer is, is not told. It counts as
-//! as large as the drain allows for until it is known:
-//! - when the window has shrunk for the first time, by what the program has yet to read: what was
-//!   acknowledged by then and the window have all come out of one buffer, or into it;
-//! - when so many bytes have come, and the window neither shrank nor grew: it is the buffer. (Linux
-//!   widens the window with the bytes that come, while there is room.)
+//! read when it ends is lost. But with each acknowledgement the kernel says for how many more bytes it
+//! has room. How large its buffer is, it does not say, and Linux makes it larger at any time. So only
+//! this counts: where a program reads nothing, its window does not stay as it is. It shrinks by every
+//! byte that comes, or widens, as long as the kernel has room to give (Linux: by two for every byte).
+//! A window that is as wide as ever and stays so while many bytes come is that of a program that reads
+//! what comes; if one looks often enough not to miss how it widened and shrank again.
+//!
+//! Invariant: only bytes that came before such a stretch, or in it and well before its end, count as
+//! read.
 
-/// A program has a little in buffers of its own; and a window settles at the buffer less what the
-/// program usually has yet to read.
-const MARGIN: u64 = 256 * 1024;
+/// A window that was narrower than ever before for so many bytes, and did not move, is how wide the
+/// receiver's windows are now.
+const SETTLES: u64 = 2 << 20;
+/// What rounding, and a line that has just come, take from the window of a program that has read
+/// everything.
+const ROUNDING: u64 = 8 * 1024;
 
 /// One connection's receiver.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Receipt {
-    /// The largest buffer that is reckoned with.
-    assumed: u64,
     widest: u64,
-    /// Bytes acknowledged when the window last grew.
-    grown_at: u64,
     window: u64,
-    /// The buffer was no larger than this, or than the widest window.
-    buffer: Option<u64>,
+    /// The window of the stretch that goes on, and how many bytes were acknowledged when it began.
+    level: u64,
+    since: u64,
+    /// Bytes acknowledged when last looked.
+    looked: u64,
+    read: u64,
 }
 
 impl Receipt {
-    pub(super) const fn new(assumed: u64) -> Self {
-        Self { assumed, widest: 0, grown_at: 0, window: 0, buffer: None }
-    }
-
     /// Takes what the receiver's TCP says; answers how many bytes its program has surely read.
-    pub(super) fn read(&mut self, acknowledged: u64, window: u64) -> u64 {
-        if window > self.widest.saturating_add(self.widest / 8) {
-            self.grown_at = acknowledged;
-        }
+    pub(super) fn note(&mut self, acknowledged: u64, window: u64) -> u64 {
         self.window = window;
         self.widest = self.widest.max(window);
-        if self.buffer.is_none() {
-            self.buffer = if self.lags() {
-                Some(self.assumed.min(acknowledged + window))
-            } else {
-                (acknowledged.saturating_sub(self.grown_at) >= self.assumed).then_some(0)
-            };
+        let play = self.play();
+        let moved = window > self.level + play / 4 || window + play < self.level;
+        if moved || acknowledged - self.looked > play {
+            (self.level, self.since) = (window, acknowledged);
         }
-        let buffer = self.buffer.unwrap_or(self.assumed).max(self.widest);
-        (acknowledged + window).saturating_sub(buffer + MARGIN)
+        self.looked = acknowledged;
+        let proof = 3 * play;
+        let wanted = if self.level + play >= self.widest {
+            proof
+        } else if self.level >= self.widest / 2 {
+            SETTLES
+        } else {
+            return self.read;
+        };
+        if acknowledged - self.since >= wanted {
+            self.widest = self.level.max(window);
+            self.read = self.read.max(acknowledged - proof);
+        }
+        self.read
     }
 
-    /// Whether the receiver has visibly much to read. Linux tells of the room that reading makes only
-    /// when it doubles the window, and only of a window below half of the buffer.
-    pub(super) const fn lags(&self) -> bool {
-        self.window < self.widest / 4
+    /// By how much a window may move and still be level: the one that is told with a piece of 64 KiB is
+    /// without it.
+    fn play(&self) -> u64 {
+        (self.widest / 16).clamp(72 * 1024, 128 * 1024)
+    }
+
+    /// Whether nothing shows that the receiver has something to read. A window may be an old one: what
+    /// reading makes room for is told with the next bytes, or the next keep-alive.
+    pub(super) const fn is_idle(&self) -> bool {
+        self.window + ROUNDING >= self.widest
+    }
+
+    /// Whether the receiver has but little to read.
+    pub(super) fn keeps_up(&self) -> bool {
+        self.window + self.play() >= self.widest
+    }
+
+    /// Takes the window that there is as the widest: it has been so for long enough.
+    pub(super) const fn settle(&mut self) {
+        self.widest = self.window;
     }
 }
 
@@ -65,60 +88,83 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    #[test]
-    fn a_fast_reader_is_soon_known_to_have_read_nearly_all() {
-        let mut receipt = Receipt::new(4 * MIB);
-        assert_eq!(receipt.read(0, 64 * 1024), 0);
-        assert_eq!(receipt.read(3 * MIB, 64 * 1024), 0);
-        assert_eq!(receipt.read(8 * MIB, 64 * 1024), 8 * MIB - MARGIN);
-    }
-
-    #[test]
-    fn a_reader_that_stalls_from_the_beginning_has_read_nothing() {
-        let mut receipt = Receipt::new(4 * MIB);
-        for acknowledged in (0..=3 * MIB).step_by(32 * 1024) {
-            let window = (3 * MIB - acknowledged).min(64 * 1024);
-            assert_eq!(receipt.read(acknowledged, window), 0);
+    /// So many bytes come while the window stays as it is.
+    fn flow(receipt: &mut Receipt, bytes: u64, window: u64) -> u64 {
+        let from = receipt.looked;
+        for acknowledged in (from..=from + bytes).step_by(64 * 1024) {
+            receipt.note(acknowledged, window);
         }
-        assert!(receipt.lags());
+        receipt.read
     }
 
     #[test]
-    fn a_reader_that_stalls_lags() {
-        let mut receipt = Receipt::new(4 * MIB);
-        receipt.read(0, 2 * MIB);
-        receipt.read(10 * MIB, 2 * MIB);
-        assert!(!receipt.lags());
-        assert_eq!(receipt.read(12 * MIB, 0), 10 * MIB - MARGIN);
-        assert!(receipt.lags());
+    fn a_program_that_keeps_up_has_read_nearly_all() {
+        let mut receipt = Receipt::default();
+        assert_eq!(flow(&mut receipt, 256 * 1024, 64 * 1024), 256 * 1024 - 3 * 72 * 1024);
+        let before = receipt.read;
+        assert_eq!(flow(&mut receipt, 3 * 128 * 1024 - 1, 4 * MIB), before);
+        assert_eq!(flow(&mut receipt, MIB, 4 * MIB - 64 * 1024), receipt.looked - 3 * 128 * 1024);
+        assert!(!receipt.is_idle());
+        flow(&mut receipt, MIB, 4 * MIB);
+        assert!(receipt.is_idle());
+    }
+
+    #[test]
+    fn what_happened_between_two_looks_is_not_known() {
+        let mut receipt = Receipt::default();
+        assert_eq!(receipt.note(0, 4 * MIB), 0);
+        assert_eq!(receipt.note(2 * MIB, 4 * MIB), 0);
+    }
+
+    #[test]
+    fn a_program_that_reads_nothing_has_read_nothing() {
+        let mut receipt = Receipt::default();
+        for acknowledged in (0..=3 * MIB).step_by(32 * 1024) {
+            // 64 KiB at first, and two more for each that comes while there is room in 3 MiB.
+            let window = (64 * 1024 + 2 * acknowledged).min(3 * MIB - acknowledged);
+            assert_eq!(receipt.note(acknowledged, window), 0);
+        }
+        assert!(!receipt.is_idle());
+    }
+
+    #[test]
+    fn windows_that_stay_narrower_count_after_a_while() {
+        let mut receipt = Receipt::default();
+        receipt.note(0, 4 * MIB);
+        assert_eq!(flow(&mut receipt, MIB, 3 * MIB), 0);
+        assert!(flow(&mut receipt, 2 * MIB, 3 * MIB) > 2 * MIB);
+        assert!(receipt.is_idle());
     }
 
     proptest! {
-        // A model of a receiver under Linux: its window grows with what comes while there is room,
-        // and is never more than the room; the program keeps up but for some stalls.
+        // A model of a receiver under Linux: its window widens with what comes while there is room,
+        // and is never more than the room; the buffer grows at any time at which the program reads.
         #[test]
         fn nothing_unread_counts_as_read(
-            buffer in 64 * 1024..4 * MIB,
+            mut buffer in 64 * 1024..4 * MIB,
             steps in proptest::collection::vec(
                 (
-                    0..256 * 1024_u64,
-                    prop_oneof![3 => Just(u64::MAX), 1 => 0..512 * 1024_u64, 1 => Just(0)],
+                    0..128 * 1024_u64,
+                    prop_oneof![3 => Just(u64::MAX), 1 => 0..512 * 1024_u64, 2 => Just(0)],
+                    prop_oneof![9 => Just(1), 1 => 2..8_u64],
                 ),
                 1..400,
             ),
         ) {
-            let mut receipt = Receipt::new(4 * MIB);
+            let mut receipt = Receipt::default();
             let (mut acknowledged, mut read, mut limit) = (0, 0, 64 * 1024_u64);
-            for (comes, reads) in steps {
+            for (comes, reads, grows) in steps {
                 let held: u64 = acknowledged - read;
-                let window = limit.min(buffer - held);
-                let comes = comes.min(window);
+                let comes = comes.min(limit.min(buffer - held));
                 acknowledged += comes;
                 let room = buffer - (acknowledged - read);
                 limit = limit.max(room.min(limit + 2 * comes));
-                let window = limit.min(room);
-                prop_assert!(receipt.read(acknowledged, window) <= read);
-                read += reads.min(acknowledged - read);
+                prop_assert!(receipt.note(acknowledged, limit.min(room)) <= read);
+                let reads = reads.min(acknowledged - read);
+                read += reads;
+                if reads > 0 {
+                    buffer = (buffer * grows).min(32 * MIB);
+                }
             }
         }
     }
