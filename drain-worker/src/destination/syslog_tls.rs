@@ -154,15 +154,16 @@ impl SyslogTls {
                 Ok(written) => written?,
                 Err(_) => return Err(format!("the endpoint took nothing for {WRITE_DEADLINE:?}")),
             }
+            let before = connection.read;
             connection.look();
+            let lags = !connection.receipt.keeps_up();
             let open = connection.written - connection.read.max(connection.confirmed);
-            if open > self.redelivery_bytes / 2 {
-                let pace = if connection.receipt.keeps_up() {
-                    self.pace.mul_f32(0.75)
-                } else {
-                    self.pace * 2
-                };
-                self.pace = pace.clamp(*PACE.start(), *PACE.end());
+            if connection.read > before {
+                self.pace = *PACE.start();
+            } else if lags {
+                self.pace = (self.pace * 2).min(*PACE.end());
+            }
+            if (lags && open > self.redelivery_bytes / 8) || open > self.redelivery_bytes / 2 {
                 if let Ok(reason) = timeout(self.pace, connection.ended()).await {
                     return Err(reason);
                 }

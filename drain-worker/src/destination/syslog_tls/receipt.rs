@@ -3,13 +3,13 @@
 //! A receiver's kernel acknowledges bytes before its program reads them, and what the program has not
 //! read when it ends is lost. But with each acknowledgement the kernel says for how many more bytes it
 //! has room. How large its buffer is, it does not say, and Linux makes it larger at any time. So only
-//! this counts: where a program reads nothing, its window does not stay as it is. It shrinks by every
-//! byte that comes, or widens, as long as the kernel has room to give (Linux: by two for every byte).
-//! A window that is as wide as ever and stays so while many bytes come is that of a program that reads
-//! what comes; if one looks often enough not to miss how it widened and shrank again.
+//! this counts: where a program reads nothing, its window does not stay as it is. It widens as long as
+//! the kernel has room to give (Linux: by two bytes for each that comes), and then shrinks by every byte
+//! that comes. A window that is as wide as ever and stays so while many bytes come is that of a program
+//! that reads what comes; if one looks often enough not to miss how it widened and shrank again.
 //!
-//! Invariant: only bytes that came before such a stretch, or in it and well before its end, count as
-//! read.
+//! Invariant: of a stretch in which the window stays level, the last bytes do not count as read: so
+//! many as could have come unread without a look that shows it.
 
 /// A window that was narrower than ever before for so many bytes, and did not move, is how wide the
 /// receiver's windows are now.
@@ -23,36 +23,52 @@ const ROUNDING: u64 = 8 * 1024;
 pub(super) struct Receipt {
     widest: u64,
     window: u64,
-    /// The window of the stretch that goes on, and how many bytes were acknowledged when it began.
-    level: u64,
-    since: u64,
+    level: Stretch,
     /// Bytes acknowledged when last looked.
     looked: u64,
     read: u64,
 }
 
+/// For how long the window has been level.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stretch {
+    window: u64,
+    /// Bytes acknowledged at its beginning.
+    since: u64,
+    /// The most bytes between two looks.
+    unseen: u64,
+}
+
 impl Receipt {
     /// Takes what the receiver's TCP says; answers how many bytes its program has surely read.
     pub(super) fn note(&mut self, acknowledged: u64, window: u64) -> u64 {
+        // What is unacknowledged counts what TLS has added, so it may seem to be fewer than before.
+        let acknowledged = acknowledged.max(self.looked);
+        let play = self.play();
+        let unseen = acknowledged - self.looked;
+        self.looked = acknowledged;
         self.window = window;
         self.widest = self.widest.max(window);
-        let play = self.play();
-        let moved = window > self.level + play / 4 || window + play < self.level;
-        if moved || acknowledged - self.looked > play {
-            (self.level, self.since) = (window, acknowledged);
+        let moved = window > self.level.window + play / 4 || window + play < self.level.window;
+        if moved || unseen > 4 * play {
+            // What reading has given back of a window is no widening.
+            let window = if window + play >= self.widest { self.widest } else { window };
+            self.level = Stretch { window, since: acknowledged, unseen: 0 };
         }
-        self.looked = acknowledged;
-        let proof = 3 * play;
-        let wanted = if self.level + play >= self.widest {
-            proof
-        } else if self.level >= self.widest / 2 {
+        self.level.unseen = self.level.unseen.max(unseen.min(acknowledged - self.level.since));
+        // Unread, it could have widened for the first half of the play, shrunk for as much as all of
+        // it, and turned between two looks.
+        let unsure = 2 * play + self.level.unseen;
+        let wanted = if self.level.window + play >= self.widest {
+            unsure
+        } else if self.level.window >= self.widest / 2 {
             SETTLES
         } else {
             return self.read;
         };
-        if acknowledged - self.since >= wanted {
-            self.widest = self.level.max(window);
-            self.read = self.read.max(acknowledged - proof);
+        if acknowledged - self.level.since >= wanted {
+            self.widest = self.level.window;
+            self.read = self.read.max(acknowledged - unsure);
         }
         self.read
     }
@@ -63,15 +79,15 @@ impl Receipt {
         (self.widest / 16).clamp(72 * 1024, 128 * 1024)
     }
 
+    /// Whether the receiver has but little to read.
+    pub(super) fn keeps_up(&self) -> bool {
+        self.window + self.play() >= self.widest
+    }
+
     /// Whether nothing shows that the receiver has something to read. A window may be an old one: what
     /// reading makes room for is told with the next bytes, or the next keep-alive.
     pub(super) const fn is_idle(&self) -> bool {
         self.window + ROUNDING >= self.widest
-    }
-
-    /// Whether the receiver has but little to read.
-    pub(super) fn keeps_up(&self) -> bool {
-        self.window + self.play() >= self.widest
     }
 
     /// Takes the window that there is as the widest: it has been so for long enough.
@@ -100,10 +116,12 @@ mod tests {
     #[test]
     fn a_program_that_keeps_up_has_read_nearly_all() {
         let mut receipt = Receipt::default();
-        assert_eq!(flow(&mut receipt, 256 * 1024, 64 * 1024), 256 * 1024 - 3 * 72 * 1024);
+        let kib = |count: u64| count * 1024;
+        assert_eq!(flow(&mut receipt, kib(256), kib(64)), kib(256 - 2 * 72 - 64));
         let before = receipt.read;
-        assert_eq!(flow(&mut receipt, 3 * 128 * 1024 - 1, 4 * MIB), before);
-        assert_eq!(flow(&mut receipt, MIB, 4 * MIB - 64 * 1024), receipt.looked - 3 * 128 * 1024);
+        assert_eq!(flow(&mut receipt, kib(256), 4 * MIB), before);
+        let unsure = kib(2 * 128 + 64);
+        assert_eq!(flow(&mut receipt, MIB, 4 * MIB - kib(64)), receipt.looked - unsure);
         assert!(!receipt.is_idle());
         flow(&mut receipt, MIB, 4 * MIB);
         assert!(receipt.is_idle());
