@@ -97,6 +97,17 @@ struct Connection {
     confirmed: u64,
 }
 
+/// What is known of a connection's other end.
+#[derive(Debug, Clone, Copy)]
+enum Look {
+    /// It has acknowledged so many of the bytes written.
+    Acknowledged(u64),
+    /// The kernel does not tell.
+    Untold,
+    /// The connection may have ended: nothing that is told can be relied on.
+    Unreliable,
+}
+
 #[derive(Debug)]
 struct Sent {
     /// [`Connection::written`] after this batch.
@@ -163,10 +174,11 @@ impl SyslogTls {
             } else if lags {
                 self.pace = (self.pace * 2).min(*PACE.end());
             }
-            if (lags && open > self.redelivery_bytes / 8) || open > self.redelivery_bytes / 2 {
-                if let Ok(reason) = timeout(self.pace, connection.ended()).await {
-                    return Err(reason);
-                }
+            let much = if lags { self.redelivery_bytes / 8 } else { self.redelivery_bytes / 2 };
+            if open > much
+                && let Ok(reason) = timeout(self.pace, connection.ended()).await
+            {
+                return Err(reason);
             }
         }
         Ok(())
@@ -176,11 +188,12 @@ impl SyslogTls {
     fn take_confirmed(&mut self) -> usize {
         let Some(connection) = self.connection.as_mut() else { return 0 };
         let now = Instant::now();
-        let Some(acknowledged) = connection.look() else { return 0 };
+        let look = connection.look();
         for sent in &mut self.unconfirmed {
-            let acknowledged = match acknowledged {
-                Some(bytes) => sent.end <= bytes,
-                None => now.duration_since(sent.at) >= SURELY_ACKNOWLEDGED,
+            let acknowledged = match look {
+                Look::Acknowledged(bytes) => sent.end <= bytes,
+                Look::Untold => now.duration_since(sent.at) >= SURELY_ACKNOWLEDGED,
+                Look::Unreliable => return 0,
             };
             if !acknowledged {
                 break;
@@ -193,7 +206,7 @@ impl SyslogTls {
         let read = connection.read;
         let delivered = |sent: &&Sent| sent.end <= read || lived_on(sent);
         let count = self.unconfirmed.iter().take_while(delivered).count();
-        if let Some(last) = self.unconfirmed.drain(..count).last() {
+        if let Some(last) = self.unconfirmed.drain(..count).next_back() {
             connection.confirmed = last.end;
             if last.end > read && !idle {
                 connection.receipt.settle();
@@ -225,23 +238,22 @@ impl Connection {
         }
     }
 
-    /// Notes what the receiver's TCP tells by now. The answer is how many bytes it has acknowledged,
-    /// if the kernel tells that; or None where nothing that it tells can be relied on.
-    fn look(&mut self) -> Option<Option<u64>> {
+    /// Notes what the receiver's TCP tells by now.
+    fn look(&mut self) -> Look {
         let state = self.watch.as_ref().and_then(TcpWatch::ask);
         // Its end may be among what it says, and what it takes after that, it may never look at.
         // And where the kernel knew of the connection and does no longer, it has been reset.
         if state.map_or(self.told, |state| state.has_spoken) {
-            return None;
+            return Look::Unreliable;
         }
         self.told = state.is_some();
-        let Some(TcpState { unacknowledged, window, .. }) = state else { return Some(None) };
+        let Some(TcpState { unacknowledged, window, .. }) = state else { return Look::Untold };
         // TLS only adds bytes, so this many of the last ones written may be unacknowledged.
         let acknowledged = self.written.saturating_sub(unacknowledged.into());
         if let Some(window) = window {
             self.read = self.receipt.note(acknowledged, window.into());
         }
-        Some(Some(acknowledged))
+        Look::Acknowledged(acknowledged)
     }
 
     /// Reads, and forgets, what the receiver sends, until the connection has ended: answers why.
