@@ -206,7 +206,8 @@ impl SyslogTls {
         let read = connection.read;
         let delivered = |sent: &&Sent| sent.end <= read || lived_on(sent);
         let count = self.unconfirmed.iter().take_while(delivered).count();
-        if let Some(last) = self.unconfirmed.drain(..count).next_back() {
+        let last = self.unconfirmed.drain(..count).next_back();
+        if let Some(last) = last {
             connection.confirmed = last.end;
             if last.end > read && !idle {
                 connection.receipt.settle();
