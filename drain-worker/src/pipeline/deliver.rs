@@ -121,6 +121,11 @@ impl Delivery {
 
     /// Whether the next batch may be sent now; divides it where it has more lines than are allowed.
     fn may_send(&mut self) -> bool {
+        let bytes: usize =
+            self.window.iter().take(self.sent + 1).map(|one| one.bytes().len()).sum();
+        if self.sent > 0 && bytes > self.window_bytes {
+            return false;
+        }
         if self.allowed == usize::MAX {
             return true;
         }
