@@ -1,9 +1,11 @@
 //! A program on a pseudo-terminal, as a person would use it.
 
 use std::fs::File;
+use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -21,6 +23,8 @@ pub struct Terminal {
     child: Child,
     master: OwnedFd,
     shown: Arc<Mutex<Vec<u8>>>,
+    /// Reads what is shown, until the last program on the terminal has ended.
+    reader: JoinHandle<()>,
 }
 
 impl Terminal {
@@ -28,24 +32,8 @@ impl Terminal {
     pub fn start(command: Command, columns: u16, rows: u16) -> Result<Self> {
         let (child, master) = start_on_terminal(command, columns, rows)?;
         let shown = Arc::default();
-        let terminal = Self { child, master, shown };
-        terminal.read_in_background()?;
-        Ok(terminal)
-    }
-
-    fn read_in_background(&self) -> Result<()> {
-        use std::io::Read as _;
-        let mut master = File::from(self.master.try_clone()?);
-        let shown = Arc::clone(&self.shown);
-        // A thread: a terminal's master is no socket. It ends with the last holder of the slave.
-        std::thread::spawn(move || {
-            let mut buffer = vec![0; 65536];
-            while let Ok(count @ 1..) = master.read(&mut buffer) {
-                let bytes = buffer.get(..count).unwrap_or_default();
-                shown.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-            }
-        });
-        Ok(())
+        let reader = read_in_background(File::from(master.try_clone()?), Arc::clone(&shown));
+        Ok(Self { child, master, shown, reader })
     }
 
     /// Everything shown so far.
@@ -74,10 +62,12 @@ impl Terminal {
     /// appears once before its output does).
     pub async fn wait_for(&mut self, text: &str, count: usize, deadline: Duration) -> Result<()> {
         let waited = wait::until_true(&format!("{text:?} on the terminal"), deadline, async || {
+            // In this order: what it showed last is read before the reader is finished.
+            let finished = self.reader.is_finished();
             if self.text().matches(text).count() >= count {
                 return Ok(true);
             }
-            if let Some(status) = self.child.try_wait()? {
+            if finished && let Some(status) = self.child.try_wait()? {
                 bail!("the program has ended ({status})");
             }
             Ok(false)
@@ -120,6 +110,17 @@ impl Terminal {
     pub fn pid(&self) -> Option<u32> {
         self.child.id()
     }
+}
+
+/// In a thread: a terminal's master is no socket. It ends with the last holder of the slave.
+fn read_in_background(mut master: File, shown: Arc<Mutex<Vec<u8>>>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 65536];
+        while let Ok(count @ 1..) = master.read(&mut buffer) {
+            let bytes = buffer.get(..count).unwrap_or_default();
+            shown.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        }
+    })
 }
 
 /// Starts `command` as the leader of a new session on a terminal of this size; gives it, killed when

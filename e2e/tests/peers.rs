@@ -136,7 +136,7 @@ async fn sink_ends_connections_as_planned() -> Result<()> {
 #[tokio::test]
 async fn terminal_has_a_size_and_passes_keys() -> Result<()> {
     let mut command = Command::new("sh");
-    command.args(["-c", "stty size; read word; echo got-$word; trap 'stty size; exit 3' WINCH; while :; do sleep 0.1; done"]);
+    command.args(["-c", "stty size; read word; trap 'stty size; exit 3' WINCH; echo got-$word; while :; do sleep 0.1; done"]);
     let mut terminal = Terminal::start(command, 100, 30)?;
     terminal.wait_for("30 100", 1, DEADLINE).await?;
     terminal.type_in("hello\n")?;

@@ -88,7 +88,11 @@ async fn killed_backends_cost_neither_a_block_nor_a_repetition() -> Result<()> {
             where datname = current_database() and application_name = 'spillway stream' \
             and (state = 'active' and query like 'insert%' or random() < 0.3)";
         loop {
+            // Appends wait for the lock, so that some are there to be killed.
+            admin.batch_execute("begin; lock table stream.blocks in share mode").await?;
+            sleep(Duration::from_millis(5)).await;
             admin.execute(statement, &[]).await?;
+            admin.batch_execute("commit").await?;
             sleep(Duration::from_millis(10)).await;
         }
     };
