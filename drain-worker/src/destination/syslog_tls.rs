@@ -171,14 +171,15 @@ impl SyslogTls {
             let open = connection.written - connection.read.max(connection.confirmed);
             if connection.read > before {
                 self.pace = *PACE.start();
-            } else if lags {
-                self.pace = (self.pace * 2).min(*PACE.end());
             }
-            let much = if lags { self.redelivery_bytes / 8 } else { self.redelivery_bytes / 2 };
-            if open > much
-                && let Ok(reason) = timeout(self.pace, connection.ended()).await
-            {
-                return Err(reason);
+            let much = if lags { self.redelivery_bytes / 4 } else { self.redelivery_bytes / 2 };
+            if open > much {
+                if lags {
+                    self.pace = (self.pace * 2).min(*PACE.end());
+                }
+                if let Ok(reason) = timeout(self.pace, connection.ended()).await {
+                    return Err(reason);
+                }
             }
         }
         Ok(())
