@@ -30,7 +30,7 @@ pub use config::{Config, Connections, Settings};
 
 use batch::BatchLimits;
 use egress::Egress;
-use pipeline::Context;
+use pipeline::{Context, Reports};
 use supervisor::Supervisor;
 
 /// A worker cannot start.
@@ -89,6 +89,7 @@ pub async fn bind(config: Config) -> Result<Bound, StartError> {
     let bytes = |setting: u32| usize::try_from(setting).unwrap_or(usize::MAX);
     let millis = |setting: u32| Duration::from_millis(setting.into());
     let context = Context {
+        reports: Reports::start(&store),
         store,
         stream: Arc::new(stream),
         egress: Egress::new(settings.drain_allow_network.clone()),

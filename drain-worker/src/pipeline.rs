@@ -24,15 +24,18 @@ use crate::lines::Assembler;
 mod commit;
 mod deliver;
 mod read;
+mod reports;
 mod status;
 
 pub(crate) use commit::lag_of;
+pub(crate) use reports::Reports;
 use status::Status;
 
 /// What every pipeline of a worker shares.
 #[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) store: Store,
+    pub(crate) reports: Reports,
     pub(crate) stream: Arc<dyn LogStream>,
     pub(crate) egress: Egress,
     pub(crate) batch: BatchLimits,
@@ -67,7 +70,7 @@ pub(crate) async fn run(
         }
         Err(error) => status.failed(&error.to_string()),
     }
-    commit::keep(&context.store, &lease, &sources, &status, &stop, tasks).await;
+    commit::keep(&context, lease, &sources, &status, &stop, tasks).await;
 }
 
 /// Reads and delivers from the drain's position until `stop`.

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use model::{Drain, Id, Worker};
 use service::Shutdown;
 use store::StoreError;
@@ -102,8 +103,10 @@ impl Supervisor {
     }
 
     async fn look(&mut self, news: &mut Option<DrainNews>) -> Result<(), StoreError> {
-        if news.is_none() {
-            *news = Some(self.context.store.drain_news().await?);
+        match news {
+            // This look serves for all that has come by now.
+            Some(listener) => while let Some(Ok(())) = listener.next().now_or_never() {},
+            None => *news = Some(self.context.store.drain_news().await?),
         }
         let drains = self.context.store.workable_drains().await?;
         let rows: HashMap<_, _> = drains.iter().map(|row| (row.id, row)).collect();

@@ -3,10 +3,13 @@
 //! Invariant: only the lease's generation writes. The lease's row is locked for the write, so it
 //! cannot change its owner between the check and the write.
 
+use std::collections::HashMap;
+
 use model::{Drain, Id};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::FromRow;
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use crate::leases::Lease;
@@ -66,23 +69,6 @@ pub struct DrainProgress {
     pub lag_seconds: f64,
 }
 
-/// The lease is another worker's by now, or the drain is gone.
-#[derive(Debug, thiserror::Error)]
-pub enum ProgressError {
-    /// Nothing was written; stop.
-    #[error("another worker has taken the drain")]
-    LeaseLost,
-    /// The database failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl From<sqlx::Error> for ProgressError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
-    }
-}
-
 impl Store {
     /// How far a drain has got. One that has not begun begins now.
     pub async fn drain_position(&self, drain: Id<Drain>) -> Result<DrainPosition, StoreError> {
@@ -105,66 +91,55 @@ impl Store {
         .await?)
     }
 
-    /// Writes how a drain is and how far it has got, all or nothing.
+    /// Writes how drains are and how far they have got, all or nothing; answers those that were
+    /// written. The lease of any other is another worker's by now, or the drain is gone.
     pub async fn report_drain_progress(
         &self,
-        lease: &Lease,
-        progress: &DrainProgress,
-    ) -> Result<(), ProgressError> {
-        let mut transaction = self.pool.begin().await?;
-        let position = progress.position.as_ref();
-        let failure = progress.failure.as_ref();
-        let done = sqlx::query(
-            "with lease as materialized (
-                 select 1 from drain_leases
-                 where drain_id = $1 and worker_id = $2 and generation = $3 for share
+        reports: &[(Lease, DrainProgress)],
+    ) -> Result<Vec<Id<Drain>>, StoreError> {
+        let rows: Vec<Value> =
+            reports.iter().map(|(lease, progress)| progress.row(lease)).collect();
+        // Leases are locked in the order of their ids, as where they are renewed.
+        let written: Vec<Uuid> = sqlx::query_scalar(
+            "with report as materialized (
+                 select * from jsonb_to_recordset($1) as report (
+                     drain_id uuid, worker_id uuid, generation bigint,
+                     low_xid bigint, low_seq bigint, high_xid bigint, high_seq bigint, open jsonb,
+                     delivered bigint, rejected jsonb,
+                     failing_since timestamptz, error text, error_at timestamptz,
+                     lag_records bigint, lag_seconds float8)
+             ), lease as materialized (
+                 select drain_id from drain_leases
+                 where (drain_id, worker_id, generation)
+                     in (select drain_id, worker_id, generation from report)
+                 order by drain_id for share
+             ), refused as (
+                 insert into rejected_lines (id, drain_id, line_id, line, reason)
+                 select line.id, drain_id, line.line_id, line.line, line.reason
+                 from report join lease using (drain_id), jsonb_to_recordset(report.rejected)
+                     as line (id uuid, line_id text, line jsonb, reason text)
+                 on conflict do nothing
              )
-             update drain_positions set
-                 low_xid = coalesce($4, low_xid), low_seq = coalesce($5, low_seq),
-                 high_xid = coalesce($6, high_xid), high_seq = coalesce($7, high_seq),
-                 open = coalesce($8, open),
-                 delivered_lines = delivered_lines + $9, rejected_lines = rejected_lines + $10,
-                 failing_since = $11,
-                 last_error = coalesce($12, last_error),
-                 last_error_at = coalesce($13, last_error_at),
-                 lag_records = $14, lag_seconds = $15, updated_at = now()
-             where drain_id = $1 and exists (select 1 from lease)",
+             update drain_positions p set
+                 low_xid = coalesce(r.low_xid, p.low_xid),
+                 low_seq = coalesce(r.low_seq, p.low_seq),
+                 high_xid = coalesce(r.high_xid, p.high_xid),
+                 high_seq = coalesce(r.high_seq, p.high_seq),
+                 open = coalesce(r.open, p.open),
+                 delivered_lines = p.delivered_lines + r.delivered,
+                 rejected_lines = p.rejected_lines + jsonb_array_length(r.rejected),
+                 failing_since = r.failing_since,
+                 last_error = coalesce(r.error, p.last_error),
+                 last_error_at = coalesce(r.error_at, p.last_error_at),
+                 lag_records = r.lag_records, lag_seconds = r.lag_seconds, updated_at = now()
+             from report r join lease using (drain_id)
+             where p.drain_id = r.drain_id
+             returning p.drain_id",
         )
-        .bind(lease.drain.uuid())
-        .bind(lease.worker.uuid())
-        .bind(lease.generation)
-        .bind(position.map(|position| position.low_xid))
-        .bind(position.map(|position| position.low_seq))
-        .bind(position.map(|position| position.high_xid))
-        .bind(position.map(|position| position.high_seq))
-        .bind(position.map(|position| &position.open))
-        .bind(progress.delivered)
-        .bind(i64::try_from(progress.rejected.len()).unwrap_or(i64::MAX))
-        .bind(failure.map(|failure| failure.since))
-        .bind(failure.map(|failure| &failure.error))
-        .bind(failure.map(|failure| failure.at))
-        .bind(progress.lag_records)
-        .bind(progress.lag_seconds)
-        .execute(&mut *transaction)
+        .bind(Value::Array(rows))
+        .fetch_all(&self.pool)
         .await?;
-        if done.rows_affected() == 0 {
-            return Err(ProgressError::LeaseLost);
-        }
-        for rejected in &progress.rejected {
-            sqlx::query(
-                "insert into rejected_lines (id, drain_id, line_id, line, reason)
-                 values ($1, $2, $3, $4, $5) on conflict do nothing",
-            )
-            .bind(Uuid::now_v7())
-            .bind(lease.drain.uuid())
-            .bind(&rejected.line_id)
-            .bind(&rejected.line)
-            .bind(&rejected.reason)
-            .execute(&mut *transaction)
-            .await?;
-        }
-        transaction.commit().await?;
-        Ok(())
+        Ok(written.into_iter().map(Id::from_uuid).collect())
     }
 
     /// Writes the lag of a paused drain, which nobody owns.
@@ -187,25 +162,69 @@ impl Store {
         Ok(())
     }
 
-    /// The headers of the blocks that follow a drain's position, in order and at most `limit`, as the
-    /// log stream wrote them.
-    pub async fn drain_backlog(
+    /// The headers of the blocks that follow drains' positions, as the log stream wrote them: for each
+    /// drain in order, and at most `limit`.
+    pub async fn drain_backlogs(
         &self,
-        drain: Id<Drain>,
+        drains: &[Id<Drain>],
         limit: u16,
-    ) -> Result<Vec<Vec<u8>>, StoreError> {
-        Ok(sqlx::query_scalar(
-            "select b.header
+    ) -> Result<HashMap<Id<Drain>, Vec<Vec<u8>>>, StoreError> {
+        let ids: Vec<Uuid> = drains.iter().map(|drain| drain.uuid()).collect();
+        let rows: Vec<(Uuid, Vec<u8>)> = sqlx::query_as(
+            "select p.drain_id, b.header
              from drain_positions p
              join log_drains d on d.id = p.drain_id
-             join stream.blocks b on b.environment_id = d.environment_id
-              and (b.xid, b.seq) > (p.high_xid::text::xid8, p.high_seq)
-             where p.drain_id = $1
-             order by b.xid, b.seq limit $2",
+             cross join lateral (
+                 select header, xid, seq from stream.blocks
+                 where environment_id = d.environment_id
+                     and (xid, seq) > (p.high_xid::text::xid8, p.high_seq)
+                 order by xid, seq limit $2
+             ) b
+             where p.drain_id = any($1)
+             order by p.drain_id, b.xid, b.seq",
         )
-        .bind(drain.uuid())
+        .bind(ids)
         .bind(i64::from(limit))
         .fetch_all(&self.pool)
-        .await?)
+        .await?;
+        let mut backlogs = HashMap::<_, Vec<_>>::new();
+        for (drain, header) in rows {
+            backlogs.entry(Id::from_uuid(drain)).or_default().push(header);
+        }
+        Ok(backlogs)
+    }
+}
+
+impl DrainProgress {
+    /// What it changes.
+    fn row(&self, lease: &Lease) -> Value {
+        let position = self.position.as_ref();
+        let failure = self.failure.as_ref();
+        let at = |time: OffsetDateTime| time.format(&Rfc3339).ok();
+        let rejected: Vec<Value> = self.rejected.iter().map(RejectedLine::row).collect();
+        json!({
+            "drain_id": lease.drain.uuid(),
+            "worker_id": lease.worker.uuid(),
+            "generation": lease.generation,
+            "low_xid": position.map(|position| position.low_xid),
+            "low_seq": position.map(|position| position.low_seq),
+            "high_xid": position.map(|position| position.high_xid),
+            "high_seq": position.map(|position| position.high_seq),
+            "open": position.map(|position| &position.open),
+            "delivered": self.delivered,
+            "rejected": rejected,
+            "failing_since": failure.and_then(|failure| at(failure.since)),
+            "error": failure.map(|failure| &failure.error),
+            "error_at": failure.and_then(|failure| at(failure.at)),
+            "lag_records": self.lag_records,
+            "lag_seconds": self.lag_seconds,
+        })
+    }
+}
+
+impl RejectedLine {
+    fn row(&self) -> Value {
+        let Self { line_id, line, reason } = self;
+        json!({ "id": Uuid::now_v7(), "line_id": line_id, "line": line, "reason": reason })
     }
 }

@@ -162,11 +162,15 @@ impl Store {
     ) -> Result<Vec<Id<Drain>>, StoreError> {
         let (drains, workers, generations) = columns(leases);
         let held: Vec<Uuid> = sqlx::query_scalar(
-            "update drain_leases l set expires_at = now() + make_interval(secs => $4)
-             from unnest($1::uuid[], $2::uuid[], $3::bigint[]) as mine (drain_id, worker_id, generation)
-             where l.drain_id = mine.drain_id and l.worker_id = mine.worker_id
-               and l.generation = mine.generation
-             returning l.drain_id",
+            "with mine as materialized (
+                 select drain_id from drain_leases
+                 where (drain_id, worker_id, generation)
+                     in (select * from unnest($1::uuid[], $2::uuid[], $3::bigint[]))
+                 order by drain_id for no key update
+             )
+             update drain_leases set expires_at = now() + make_interval(secs => $4)
+             where drain_id in (select drain_id from mine)
+             returning drain_id",
         )
         .bind(drains)
         .bind(workers)
@@ -181,10 +185,14 @@ impl Store {
     pub async fn release_leases(&self, leases: &[Lease]) -> Result<(), StoreError> {
         let (drains, workers, generations) = columns(leases);
         sqlx::query(
-            "update drain_leases l set expires_at = '-infinity'
-             from unnest($1::uuid[], $2::uuid[], $3::bigint[]) as mine (drain_id, worker_id, generation)
-             where l.drain_id = mine.drain_id and l.worker_id = mine.worker_id
-               and l.generation = mine.generation",
+            "with mine as materialized (
+                 select drain_id from drain_leases
+                 where (drain_id, worker_id, generation)
+                     in (select * from unnest($1::uuid[], $2::uuid[], $3::bigint[]))
+                 order by drain_id for no key update
+             )
+             update drain_leases set expires_at = '-infinity'
+             where drain_id in (select drain_id from mine)",
         )
         .bind(drains)
         .bind(workers)

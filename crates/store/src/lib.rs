@@ -44,6 +44,14 @@ pub enum StoreError {
     Invalid(String),
 }
 
+impl StoreError {
+    /// Whether the database answered, and refused what it was asked.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Database(sqlx::Error::Database(_)))
+    }
+}
+
 impl Store {
     /// Prepares a pool; connections are made when first needed, so this fails only on a bad URL.
     pub fn connect(database_url: &str, connections: u32) -> Result<Self, StoreError> {

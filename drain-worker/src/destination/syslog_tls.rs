@@ -56,6 +56,8 @@ const PIECE: usize = 64 * 1024;
 const PACE: RangeInclusive<Duration> = Duration::from_micros(300)..=Duration::from_millis(8);
 const CHECK_EVERY: Duration = Duration::from_millis(50);
 const CHECK_EVERY_PRESSED: Duration = Duration::from_millis(5);
+/// Once the receiver's TCP has everything: what is left is to wait.
+const CHECK_EVERY_ACKNOWLEDGED: Duration = Duration::from_millis(250);
 
 /// `destination` of a drain of kind `syslog_tls_tcp`.
 #[derive(Debug, Deserialize)]
@@ -342,7 +344,13 @@ impl Destination for SyslogTls {
                     return Ok(count);
                 }
             }
-            let pause = if pressed { CHECK_EVERY_PRESSED } else { CHECK_EVERY };
+            let acknowledged =
+                self.unconfirmed.back().is_some_and(|sent| sent.acknowledged.is_some());
+            let pause = match (pressed, acknowledged) {
+                (true, _) => CHECK_EVERY_PRESSED,
+                (false, true) => CHECK_EVERY_ACKNOWLEDGED,
+                (false, false) => CHECK_EVERY,
+            };
             let Some(connection) = &mut self.connection else {
                 std::future::pending::<()>().await;
                 continue;

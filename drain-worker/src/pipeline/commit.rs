@@ -1,21 +1,18 @@
-//! Writes what a pipeline has done to the database, a little after it is done.
+//! Has written to the database what a pipeline has done, a little after it is done.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log_stream::{Header, Position};
+use log_stream::Header;
 use model::{Drain, Id, Source, Timestamp};
-use store::Store;
-use store::drain_positions::{DrainPosition, DrainProgress, ProgressError};
 use store::leases::Lease;
+use store::{Store, StoreError};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{FINISH, Status};
-use crate::lines::Checkpoint;
+use super::{Context, FINISH, Status, reports};
 
-/// Between writes: each repeats less after a crash and costs the database a commit.
-const EVERY: Duration = Duration::from_millis(200);
 /// A drain that is stuck is seen to be stuck.
 const AT_LEAST_EVERY: Duration = Duration::from_secs(5);
 const AT_LEAST_EVERY_BEHIND: Duration = Duration::from_secs(1);
@@ -33,10 +30,10 @@ pub(crate) struct Lag {
 
 /// Keeps the drain's row until the pipeline's tasks have stopped.
 pub(super) async fn keep(
-    store: &Store,
-    lease: &Lease,
+    context: &Context,
+    lease: Lease,
     sources: &[Source],
-    status: &Status,
+    status: &Arc<Status>,
     stop: &CancellationToken,
     mut tasks: JoinSet<()>,
 ) {
@@ -44,7 +41,6 @@ pub(super) async fn keep(
     let mut lag_known = Instant::now();
     let mut counting = Duration::ZERO;
     while !stop.is_cancelled() {
-        let started = Instant::now();
         let every = if lag.records > 0 { AT_LEAST_EVERY_BEHIND } else { AT_LEAST_EVERY };
         let every = every.max(counting * COUNTING_SHARE);
         // Losing an arm is safe: each only waits.
@@ -60,47 +56,35 @@ pub(super) async fn keep(
         };
         let known = lag;
         if lag_known.elapsed() >= every {
-            let begun = Instant::now();
-            match lag_of(store, lease.drain, sources).await {
-                Ok(now) => lag = now,
-                Err(error) => tracing::warn!(drain = %lease.drain, "{error}"),
+            if let Some((now, took)) = look(context, lease.drain, sources).await {
+                (lag, counting) = (now, took);
             }
-            counting = begun.elapsed();
             lag_known = Instant::now();
         }
         if !changed && lag == known {
             continue;
         }
-        write(store, lease, status, lag, stop).await;
-        // Losing the wait is losing nothing.
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = sleep(EVERY.saturating_sub(started.elapsed())) => {}
-        }
+        context.reports.write(lease, status, lag, stop).await;
     }
     let ended = async { while tasks.join_next().await.is_some() {} };
     if timeout(FINISH + Duration::from_secs(1), ended).await.is_err() {
         tasks.shutdown().await;
     }
-    write(store, lease, status, lag, stop).await;
+    context.reports.write(lease, status, lag, stop).await;
 }
 
-async fn write(store: &Store, lease: &Lease, status: &Status, lag: Lag, stop: &CancellationToken) {
-    let state = status.take();
-    let progress = DrainProgress {
-        position: state.checkpoint.as_ref().map(to_row),
-        delivered: state.delivered,
-        rejected: state.rejected.clone(),
-        failure: state.failure.clone(),
-        lag_records: lag.records,
-        lag_seconds: lag.seconds,
-    };
-    match store.report_drain_progress(lease, &progress).await {
-        Ok(()) => {}
-        Err(ProgressError::LeaseLost) => stop.cancel(),
-        Err(ProgressError::Store(error)) => {
-            tracing::warn!(drain = %lease.drain, "{error}");
-            status.put_back(state);
+/// How far a drain is behind, and how long it took to count that; None if it cannot be found out.
+async fn look(context: &Context, drain: Id<Drain>, sources: &[Source]) -> Option<(Lag, Duration)> {
+    let backlog = context.reports.backlog(drain).await?;
+    if backlog.len() < usize::from(reports::LOOKED_AT) {
+        return Some((Lag::of(&backlog, sources), Duration::ZERO));
+    }
+    let begun = Instant::now();
+    match lag_of(&context.store, drain, sources).await {
+        Ok(lag) => Some((lag, begun.elapsed())),
+        Err(error) => {
+            tracing::warn!(%drain, "{error}");
+            None
         }
     }
 }
@@ -110,28 +94,21 @@ pub(crate) async fn lag_of(
     store: &Store,
     drain: Id<Drain>,
     sources: &[Source],
-) -> Result<Lag, store::StoreError> {
-    let backlog = store.drain_backlog(drain, MOST_COUNTED).await?;
-    let headers = backlog.iter().filter_map(|header| Header::parse(header).ok());
-    let mut wanted = headers
-        .filter(|header| header.sources.iter().any(|source| sources.contains(source)))
-        .peekable();
-    let oldest = wanted.peek().map(|header| header.first_at);
-    Ok(Lag {
-        records: wanted.map(|header| i64::from(header.records)).sum(),
-        seconds: oldest.map_or(0.0, |oldest| Timestamp::now().since(oldest).as_secs_f64()),
-    })
+) -> Result<Lag, StoreError> {
+    let backlogs = store.drain_backlogs(&[drain], MOST_COUNTED).await?;
+    Ok(backlogs.get(&drain).map(|backlog| Lag::of(backlog, sources)).unwrap_or_default())
 }
 
-fn to_row(checkpoint: &Checkpoint) -> DrainPosition {
-    let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    let (Position { xid: low_xid, seq: low_seq }, Position { xid: high_xid, seq: high_seq }) =
-        (checkpoint.low, checkpoint.high);
-    DrainPosition {
-        low_xid: signed(low_xid),
-        low_seq: signed(low_seq),
-        high_xid: signed(high_xid),
-        high_seq: signed(high_seq),
-        open: serde_json::to_value(&checkpoint.open).unwrap_or_default(),
+impl Lag {
+    fn of(backlog: &[Vec<u8>], sources: &[Source]) -> Self {
+        let headers = backlog.iter().filter_map(|header| Header::parse(header).ok());
+        let mut wanted = headers
+            .filter(|header| header.sources.iter().any(|source| sources.contains(source)))
+            .peekable();
+        let oldest = wanted.peek().map(|header| header.first_at);
+        Self {
+            records: wanted.map(|header| i64::from(header.records)).sum(),
+            seconds: oldest.map_or(0.0, |oldest| Timestamp::now().since(oldest).as_secs_f64()),
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! NOTIFY takes a lock on the whole database when it commits, so it is sent apart from the append:
 //! one statement at a time, then a short pause, and what is appended meanwhile goes together into the
-//! next. Nobody waits for it, and when it fails the readers' slow poll finds the blocks.
+//! next. Nobody waits for it, and what could not be sent is sent with the next.
 
 use std::collections::HashSet;
 use std::mem;
@@ -43,8 +43,10 @@ impl Notifier {
             self.some.notified().await;
             let environments: Vec<Uuid> = self.set(mem::take).into_iter().collect();
             if let Err(failure) = notify(&dialer, &mut session, &environments).await {
-                tracing::warn!(%failure, "readers of the log stream could not be notified; they will find the blocks by themselves");
+                tracing::warn!(%failure, "readers of the log stream could not be notified; tried again");
                 session = None;
+                self.set(|appended| appended.extend(environments));
+                self.some.notify_one();
                 tokio::time::sleep(RETRY).await;
             }
             tokio::time::sleep(PAUSE).await;

@@ -18,11 +18,13 @@ use super::Inner;
 use super::reader::{After, EVERY_DAY, Page};
 use crate::{Block, Position, ReadError};
 
-/// The poll that backs up notifications, which can be lost.
-const SLOW_POLL: Duration = Duration::from_secs(1);
+/// The poll that backs up notifications, which are lost where an appender is killed before it sends
+/// them.
+const SLOW_POLL: Duration = Duration::from_secs(5);
 /// The first poll for blocks that wait for an open transaction, whose end is not announced; then
-/// twice as long each time, up to the slow poll.
+/// twice as long each time, up to a second.
 const FAST_POLL: Duration = Duration::from_millis(10);
+const FAST_POLL_MOST: Duration = Duration::from_secs(1);
 
 /// How long a reader that has come to the end looks at the same open days. Each new one is among them.
 const LOOK_AT_ALL: Duration = Duration::from_hours(1);
@@ -98,7 +100,7 @@ impl Tail {
             After::Nothing => SLOW_POLL,
             After::Unsettled => {
                 let wait = self.unsettled_wait;
-                self.unsettled_wait = (wait * 2).min(SLOW_POLL);
+                self.unsettled_wait = (wait * 2).min(FAST_POLL_MOST);
                 wait
             }
         });

@@ -1,0 +1,194 @@
+//! What pipelines ask of the database again and again, asked for many drains at a time: a drain costs
+//! little more where there are many.
+//!
+//! What is asked for soon after the last time waits, and goes together with what comes meanwhile.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log_stream::Position;
+use model::{Drain, Id};
+use store::drain_positions::{DrainPosition, DrainProgress};
+use store::leases::Lease;
+use store::{Store, StoreError};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::Status;
+use super::commit::Lag;
+use super::status::State;
+use crate::lines::Checkpoint;
+
+/// Between two times: each repeats less after a crash and costs the database a commit.
+const EVERY: Duration = Duration::from_millis(200);
+/// Drains that are asked about at a time, and that may wait for it.
+const MOST: usize = 500;
+/// Blocks of a backlog.
+pub(super) const LOOKED_AT: u16 = 16;
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Shared by all pipelines of a worker. Its tasks end when the last clone is dropped.
+#[derive(Debug, Clone)]
+pub(crate) struct Reports {
+    reports: mpsc::Sender<Report>,
+    backlogs: mpsc::Sender<BacklogWanted>,
+    _tasks: Arc<JoinSet<()>>,
+}
+
+#[derive(Debug)]
+struct Report {
+    lease: Lease,
+    status: Arc<Status>,
+    lag: Lag,
+    stop: CancellationToken,
+    done: oneshot::Sender<()>,
+}
+
+#[derive(Debug)]
+struct BacklogWanted {
+    drain: Id<Drain>,
+    answer: oneshot::Sender<Vec<Vec<u8>>>,
+}
+
+impl Reports {
+    pub(crate) fn start(store: &Store) -> Self {
+        let (reports, reports_queue) = mpsc::channel(MOST);
+        let (backlogs, backlogs_queue) = mpsc::channel(MOST);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(write_reports(store.clone(), reports_queue));
+        tasks.spawn(look_at_backlogs(store.clone(), backlogs_queue));
+        Self { reports, backlogs, _tasks: Arc::new(tasks) }
+    }
+
+    /// Writes what the drain has done by then, or puts it back; stops it if its lease is lost.
+    pub(super) async fn write(
+        &self,
+        lease: Lease,
+        status: &Arc<Status>,
+        lag: Lag,
+        stop: &CancellationToken,
+    ) {
+        let (done, written) = oneshot::channel();
+        let report = Report { lease, status: status.clone(), lag, stop: stop.clone(), done };
+        if self.reports.send(report).await.is_ok() {
+            // Its end is the end of the worker.
+            let _ended = written.await;
+        }
+    }
+
+    /// The headers of the first blocks, [`LOOKED_AT`] at most, that follow the drain's position; None if
+    /// they are not to be had.
+    pub(super) async fn backlog(&self, drain: Id<Drain>) -> Option<Vec<Vec<u8>>> {
+        let (answer, backlog) = oneshot::channel();
+        self.backlogs.send(BacklogWanted { drain, answer }).await.ok()?;
+        backlog.await.ok()
+    }
+}
+
+/// Waits for something, and if that comes early for more; empty when nothing will come any more.
+async fn gather<T>(queue: &mut mpsc::Receiver<T>, last: &mut Instant) -> Vec<T> {
+    let mut all: Vec<T> = queue.recv().await.into_iter().collect();
+    sleep(EVERY.saturating_sub(last.elapsed())).await;
+    *last = Instant::now();
+    while all.len() < MOST
+        && let Ok(another) = queue.try_recv()
+    {
+        all.push(another);
+    }
+    all
+}
+
+async fn within_deadline<T>(
+    asked: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    timeout(DEADLINE, asked).await.unwrap_or(Err(StoreError::Silent))
+}
+
+async fn write_reports(store: Store, mut queue: mpsc::Receiver<Report>) {
+    let mut last = Instant::now();
+    loop {
+        let reports = gather(&mut queue, &mut last).await;
+        if reports.is_empty() {
+            return;
+        }
+        let taken = reports.into_iter().map(|report| (report.status.take(), report)).collect();
+        write(&store, taken).await;
+    }
+}
+
+async fn write(store: &Store, reports: Vec<(State, Report)>) {
+    let rows: Vec<_> = reports.iter().map(|(state, report)| row(state, report)).collect();
+    let written = match within_deadline(store.report_drain_progress(&rows)).await {
+        Err(error) if error.is_refusal() && reports.len() > 1 => {
+            // What is wrong with one of them is no fault of the others.
+            for report in reports {
+                Box::pin(write(store, vec![report])).await;
+            }
+            return;
+        }
+        written => written.map(HashSet::<Id<Drain>>::from_iter),
+    };
+    if let Err(error) = &written {
+        let drains = reports.len();
+        tracing::warn!(drains, "how far drains have got cannot be written: {error}");
+    }
+    for (state, report) in reports {
+        match &written {
+            Ok(written) if written.contains(&report.lease.drain) => {}
+            Ok(_) => report.stop.cancel(),
+            Err(_) => report.status.put_back(state),
+        }
+        // It may have given up.
+        let _unheard = report.done.send(());
+    }
+}
+
+fn row(state: &State, report: &Report) -> (Lease, DrainProgress) {
+    let progress = DrainProgress {
+        position: state.checkpoint.as_ref().map(position),
+        delivered: state.delivered,
+        rejected: state.rejected.clone(),
+        failure: state.failure.clone(),
+        lag_records: report.lag.records,
+        lag_seconds: report.lag.seconds,
+    };
+    (report.lease, progress)
+}
+
+fn position(checkpoint: &Checkpoint) -> DrainPosition {
+    let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let (Position { xid: low_xid, seq: low_seq }, Position { xid: high_xid, seq: high_seq }) =
+        (checkpoint.low, checkpoint.high);
+    DrainPosition {
+        low_xid: signed(low_xid),
+        low_seq: signed(low_seq),
+        high_xid: signed(high_xid),
+        high_seq: signed(high_seq),
+        open: serde_json::to_value(&checkpoint.open).unwrap_or_default(),
+    }
+}
+
+async fn look_at_backlogs(store: Store, mut queue: mpsc::Receiver<BacklogWanted>) {
+    let mut last = Instant::now();
+    loop {
+        let wanted = gather(&mut queue, &mut last).await;
+        if wanted.is_empty() {
+            return;
+        }
+        let drains: Vec<_> = wanted.iter().map(|one| one.drain).collect();
+        match within_deadline(store.drain_backlogs(&drains, LOOKED_AT)).await {
+            Ok(mut backlogs) => {
+                for one in wanted {
+                    // It may have given up.
+                    let _unheard = one.answer.send(backlogs.remove(&one.drain).unwrap_or_default());
+                }
+            }
+            Err(error) => {
+                tracing::warn!(drains = drains.len(), "backlogs cannot be looked at: {error}");
+            }
+        }
+    }
+}
