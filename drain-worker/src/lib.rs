@@ -21,6 +21,7 @@ mod encode;
 mod lease;
 mod lines;
 mod pipeline;
+mod short_pause;
 mod supervisor;
 mod tcp_state;
 mod tls;

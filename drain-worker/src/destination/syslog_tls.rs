@@ -28,6 +28,7 @@ use tokio_rustls::client::TlsStream;
 use super::{Destination, Failure, Remedy};
 use crate::batch::Batch;
 use crate::egress::Egress;
+use crate::short_pause::ShortPause;
 use crate::tcp_state::{TcpState, TcpWatch};
 use crate::tls::{Endpoint, TlsConfigError};
 use crate::trace::{Step, Trace};
@@ -52,8 +53,13 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(25);
 const LONGEST_LAG: Duration = Duration::from_secs(30);
 /// What is sent between two looks at the receiver's window.
 const PIECE: usize = 64 * 1024;
-/// Between pieces to a receiver that is slower.
-const PACE: RangeInclusive<Duration> = Duration::from_micros(300)..=Duration::from_millis(8);
+/// Between pieces, while much is unconfirmed.
+const PACE: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_millis(8);
+/// Unconfirmed bytes that are much, at most half of the redelivery bytes: all come again when the
+/// connection ends.
+const MUCH: u64 = 1280 * 1024;
+/// The same of a receiver that lags.
+const MUCH_LAGGING: u64 = 768 * 1024;
 const CHECK_EVERY: Duration = Duration::from_millis(50);
 const CHECK_EVERY_PRESSED: Duration = Duration::from_millis(5);
 /// Once the receiver's TCP has everything: what is left is to wait.
@@ -82,6 +88,7 @@ pub(crate) struct SyslogTls {
     unconfirmed: VecDeque<Sent>,
     /// Between pieces, while much is unconfirmed.
     pace: Duration,
+    pause: ShortPause,
 }
 
 #[derive(Debug)]
@@ -136,6 +143,7 @@ impl SyslogTls {
             connection: None,
             unconfirmed: VecDeque::new(),
             pace: *PACE.start(),
+            pause: ShortPause::default(),
         })
     }
 
@@ -174,13 +182,15 @@ impl SyslogTls {
             if connection.read > before {
                 self.pace = *PACE.start();
             }
-            let much = if lags { self.redelivery_bytes / 4 } else { self.redelivery_bytes / 2 };
-            if open > much {
+            let much = if lags { MUCH_LAGGING } else { MUCH };
+            if open > much.min(self.redelivery_bytes / 2) {
                 if lags {
                     self.pace = (self.pace * 2).min(*PACE.end());
                 }
-                if let Ok(reason) = timeout(self.pace, connection.ended()).await {
-                    return Err(reason);
+                // Losing either arm is safe: one waits, the other only throws away what it reads.
+                tokio::select! {
+                    reason = connection.ended() => return Err(reason),
+                    () = self.pause.wait(self.pace) => {}
                 }
             }
         }

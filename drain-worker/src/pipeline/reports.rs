@@ -33,7 +33,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Shared by all pipelines of a worker. Its tasks end when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct Reports {
-    reports: mpsc::Sender<Report>,
+    rows: mpsc::Sender<Report>,
     backlogs: mpsc::Sender<BacklogWanted>,
     _tasks: Arc<JoinSet<()>>,
 }
@@ -55,12 +55,12 @@ struct BacklogWanted {
 
 impl Reports {
     pub(crate) fn start(store: &Store) -> Self {
-        let (reports, reports_queue) = mpsc::channel(MOST);
+        let (rows, rows_queue) = mpsc::channel(MOST);
         let (backlogs, backlogs_queue) = mpsc::channel(MOST);
         let mut tasks = JoinSet::new();
-        tasks.spawn(write_reports(store.clone(), reports_queue));
+        tasks.spawn(write_reports(store.clone(), rows_queue));
         tasks.spawn(look_at_backlogs(store.clone(), backlogs_queue));
-        Self { reports, backlogs, _tasks: Arc::new(tasks) }
+        Self { rows, backlogs, _tasks: Arc::new(tasks) }
     }
 
     /// Writes what the drain has done by then, or puts it back; stops it if its lease is lost.
@@ -73,7 +73,7 @@ impl Reports {
     ) {
         let (done, written) = oneshot::channel();
         let report = Report { lease, status: status.clone(), lag, stop: stop.clone(), done };
-        if self.reports.send(report).await.is_ok() {
+        if self.rows.send(report).await.is_ok() {
             // Its end is the end of the worker.
             let _ended = written.await;
         }
