@@ -1,13 +1,14 @@
-//! A Docker daemon of a test's own, so that restarting it is nobody else's trouble.
+//! A Docker daemon of a test's own, so that restarting it is nobody else's trouble; or of the
+//! machine's, where there is none.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
 
-use super::TestImage;
+use super::{TestImage, docker};
 use crate::process::{self, Process};
 use crate::wait;
 
@@ -21,6 +22,7 @@ const MACHINES: &str = "/var/run/docker.sock";
 #[derive(Debug)]
 pub struct TestDocker {
     folder: PathBuf,
+    host: String,
     daemon: Option<Process>,
     is_own: bool,
 }
@@ -30,7 +32,9 @@ impl TestDocker {
     pub async fn start(folder: &Path) -> Result<Self> {
         std::fs::create_dir(folder)?;
         let is_own = rustix::process::geteuid().is_root();
-        let mut docker = Self { folder: folder.to_owned(), daemon: None, is_own };
+        let own = folder.join("socket").display().to_string();
+        let host = format!("unix://{}", if is_own { &own } else { MACHINES });
+        let mut docker = Self { folder: folder.to_owned(), host, daemon: None, is_own };
         if is_own {
             docker.start_again().await?;
         }
@@ -38,14 +42,26 @@ impl TestDocker {
         Ok(docker)
     }
 
+    /// Starts the machine's daemon, with its files in this new folder; None if one answers already.
+    pub async fn for_machine(folder: &Path) -> Result<Option<Self>> {
+        if process::finish(docker(&["version"]), DEADLINE).await?.status.success() {
+            return Ok(None);
+        }
+        ensure!(
+            rustix::process::geteuid().is_root(),
+            "no Docker daemon answers, and only root can start one: use sudo"
+        );
+        std::fs::create_dir(folder)?;
+        let host = format!("unix://{MACHINES}");
+        let mut docker = Self { folder: folder.to_owned(), host, daemon: None, is_own: true };
+        docker.start_again().await?;
+        Ok(Some(docker))
+    }
+
     /// Where it answers.
     #[must_use]
-    pub fn host(&self) -> String {
-        if self.is_own {
-            format!("unix://{}", self.folder.join("socket").display())
-        } else {
-            format!("unix://{MACHINES}")
-        }
+    pub fn host(&self) -> &str {
+        &self.host
     }
 
     /// Whether it may be restarted.
@@ -58,7 +74,7 @@ impl TestDocker {
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("docker");
-        command.args(["--host", &self.host()]).args(arguments);
+        command.args(["--host", self.host()]).args(arguments);
         command
     }
 
@@ -78,7 +94,7 @@ impl TestDocker {
         command.arg("--data-root").arg(self.folder.join("data"));
         command.arg("--exec-root").arg(self.folder.join("exec"));
         command.arg("--pidfile").arg(self.folder.join("pid"));
-        command.args(["--host", &self.host(), "--containerd-namespace", &namespace]);
+        command.args(["--host", self.host(), "--containerd-namespace", &namespace]);
         command.args(["--containerd-plugins-namespace", &format!("{namespace}-plugins")]);
         command.args(["--bridge", "none", "--iptables=false", "--ip-forward=false"]);
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
@@ -125,7 +141,7 @@ impl TestDocker {
     fn remove_containers(&self) {
         let docker = || {
             let mut command = std::process::Command::new("docker");
-            command.args(["--host", &self.host()]).stderr(std::process::Stdio::null());
+            command.args(["--host", self.host()]).stderr(std::process::Stdio::null());
             command
         };
         let Ok(list) = docker().args(["ps", "--all", "--quiet"]).output() else { return };

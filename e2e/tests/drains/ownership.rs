@@ -248,3 +248,31 @@ async fn a_worker_goes_on_by_itself_when_postgresql_returns() -> Result<()> {
     world.state_until(drain, "all to count", |state| state.delivered >= 1).await?;
     worker.check_running()
 }
+
+#[tokio::test]
+async fn a_row_that_cannot_be_written_holds_back_no_other_drains() -> Result<()> {
+    let world = World::new().await?;
+    let receiver = HttpsReceiver::start().await?;
+    let drains = [world.https(&receiver).await?, world.https(&receiver).await?];
+    let [refused, other] = drains;
+    let refuse = format!(
+        "alter table drain_positions add constraint refused
+         check (drain_id <> '{refused}' or delivered_lines = 0)"
+    );
+    world.admin.batch_execute(&refuse).await?;
+    let _worker = world.worker()?;
+    let mut session = world.session();
+    for count in 1..=5 {
+        let from = 10 * (count - 1);
+        world.append(&[session.numbered(from..from + 10)]).await?;
+        let delivered = i64::try_from(from + 10)?;
+        world.state_until(other, "the others", |state| state.delivered == delivered).await?;
+    }
+    world.admin.batch_execute("alter table drain_positions drop constraint refused").await?;
+    for drain in drains {
+        world.state_until(drain, "all", |state| state.delivered == 50).await?;
+    }
+    // Nothing was delivered again for it.
+    assert_eq!(received(&receiver)?.len(), 100);
+    Ok(())
+}

@@ -33,7 +33,7 @@ impl World {
         let folder = tempfile::Builder::new().prefix("docker-").tempdir()?;
         let docker = TestDocker::start(&folder.path().join("docker")).await?;
         ensure!(docker.is_own(), "only root can start a Docker daemon");
-        let fixture = Fixture::start_with(&["--ssh-docker-host", &docker.host()]).await?;
+        let fixture = Fixture::start_with(&["--ssh-docker-host", docker.host()]).await?;
         fixture.client.execute("update apps set image = $1", &[&IMAGE]).await?;
         Ok(Self { fixture, docker, _folder: folder })
     }

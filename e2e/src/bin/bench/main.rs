@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
+use e2e::docker::daemon::TestDocker;
 use e2e::process::environment_variable;
 use serde_json::json;
 use tokio::process::Command;
@@ -92,6 +93,13 @@ async fn run(options: &Options) -> Result<()> {
     for name in ["platform", "spillway-api", "spillway-ssh-edge", "spillway-drain-worker"] {
         e2e::platform::binary(name)?;
     }
+    let folder = tempfile::tempdir()?;
+    let _docker = if wanted(Part::Session) {
+        machine::need(&[("docker", "docker.io"), ("dockerd", "docker.io")])?;
+        TestDocker::for_machine(&folder.path().join("docker")).await?
+    } else {
+        None
+    };
     let machine = Machine::look(options.rounds).await?;
     let mut tables: Vec<Table> = Vec::new();
     if wanted(Part::Session) {

@@ -119,7 +119,7 @@ impl World {
             stalled,
             admin_url: database.admin_url().to_owned(),
             database: Mutex::new(database),
-            docker_host: docker.host(),
+            docker_host: docker.host().to_owned(),
             docker: Mutex::new(docker),
             disk,
             network,
