@@ -38,8 +38,8 @@ pub struct Settings {
     /// acknowledged lines, before they count as delivered without another sign that they were read.
     #[arg(long, env = "SPILLWAY_DRAIN_REDELIVERY_WINDOW_MS", value_name = "MILLISECONDS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=60_000))]
     pub drain_redelivery_window_ms: u32,
-    /// Bytes that a syslog drain keeps in memory to send again. With half of it unconfirmed, it sends
-    /// more slowly; with all of it, nothing.
+    /// Bytes that a syslog drain keeps in memory to send again. With half of it unconfirmed, 1.25 MiB or
+    /// less, it sends more slowly; with all of it, nothing.
     #[arg(long, env = "SPILLWAY_DRAIN_REDELIVERY_BYTES", value_name = "BYTES", default_value_t = 8 * 1024 * 1024, value_parser = clap::value_parser!(u32).range(64 * 1024..=64 * 1024 * 1024))]
     pub drain_redelivery_bytes: u32,
     /// Connections to the database at most, without those that read the stream.

@@ -78,7 +78,7 @@ pub async fn bind(config: Config) -> Result<Bound, StartError> {
         .parse()
         .map_err(|e: model::InvalidKey| unusable(e.to_string()))?;
     let url = &connections.drain_database_url;
-    let store = Store::connect(url, settings.drain_database_connections)?;
+    let store = Store::connect_impatiently(url, settings.drain_database_connections)?;
     store.ping().await?;
     let stream = PostgresStream::connect(PostgresSettings {
         // A worker only reads.

@@ -121,11 +121,15 @@ impl Store {
                  on conflict do nothing
              )
              update drain_positions p set
-                 low_xid = coalesce(r.low_xid, p.low_xid),
-                 low_seq = coalesce(r.low_seq, p.low_seq),
-                 high_xid = coalesce(r.high_xid, p.high_xid),
-                 high_seq = coalesce(r.high_seq, p.high_seq),
-                 open = coalesce(r.open, p.open),
+                 (low_xid, low_seq, high_xid, high_seq, open) = (
+                     select n.* from (values
+                         (r.low_xid, r.low_seq, r.high_xid, r.high_seq, r.open),
+                         (p.low_xid, p.low_seq, p.high_xid, p.high_seq, p.open)
+                     ) as n (low_xid, low_seq, high_xid, high_seq, open)
+                     where n.low_xid is not null
+                     order by n.high_xid desc, n.high_seq desc, n.low_xid desc, n.low_seq desc
+                     limit 1
+                 ),
                  delivered_lines = p.delivered_lines + r.delivered,
                  rejected_lines = p.rejected_lines + jsonb_array_length(r.rejected),
                  failing_since = r.failing_since,

@@ -48,19 +48,32 @@ impl StoreError {
     /// Whether the database answered, and refused what it was asked.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Database(sqlx::Error::Database(_)))
+        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
+        // Class 57: the server was told to stop, or the statement to.
+        !error.code().is_some_and(|code| code.starts_with("57"))
     }
 }
 
 impl Store {
     /// Prepares a pool; connections are made when first needed, so this fails only on a bad URL.
     pub fn connect(database_url: &str, connections: u32) -> Result<Self, StoreError> {
+        Ok(Self::connect_with(database_url.parse()?, connections))
+    }
+
+    /// The same with statements that the server ends after 8 s, and after half a second if all that time
+    /// they wait for a lock: for a service that does the same thing for many tenants at a time.
+    pub fn connect_impatiently(database_url: &str, connections: u32) -> Result<Self, StoreError> {
         let options: PgConnectOptions = database_url.parse()?;
+        let limits = [("statement_timeout", "8s"), ("lock_timeout", "500ms")];
+        Ok(Self::connect_with(options.options(limits), connections))
+    }
+
+    fn connect_with(options: PgConnectOptions, connections: u32) -> Self {
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(Duration::from_secs(5))
             .connect_lazy_with(options.disable_statement_logging());
-        Ok(Self { pool })
+        Self { pool }
     }
 
     /// Whether the database answers.

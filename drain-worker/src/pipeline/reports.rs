@@ -28,6 +28,7 @@ const EVERY: Duration = Duration::from_millis(200);
 const MOST: usize = 500;
 /// Blocks of a backlog.
 pub(super) const LOOKED_AT: u16 = 16;
+/// Above the time in which the database gives up itself.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Shared by all pipelines of a worker. Its tasks end when the last clone is dropped.
@@ -137,7 +138,7 @@ async fn write(store: &Store, reports: Vec<(State, Report)>) {
     }
     for (state, report) in reports {
         match &written {
-            Ok(written) if written.contains(&report.lease.drain) => {}
+            Ok(written) if written.contains(&report.lease.drain) => report.status.written(&state),
             Ok(_) => report.stop.cancel(),
             Err(_) => report.status.put_back(state),
         }

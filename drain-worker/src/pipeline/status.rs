@@ -1,6 +1,7 @@
 //! What a pipeline has done and what troubles it, between its steps and the task that writes it to
 //! the database.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use model::Timestamp;
@@ -18,6 +19,8 @@ const MOST_REJECTED: usize = 20;
 #[derive(Debug, Default)]
 pub(crate) struct Status {
     state: Mutex<State>,
+    /// Refused lines that are not written, those that are being written included.
+    unwritten: AtomicUsize,
     changed: Notify,
     written: Notify,
 }
@@ -66,11 +69,12 @@ impl Status {
     pub(super) async fn rejected(&self, line: RejectedLine, checkpoint: Option<Checkpoint>) {
         loop {
             let written = self.written.notified();
-            if self.state().rejected.len() < MOST_REJECTED {
+            if self.unwritten.load(Ordering::Relaxed) < MOST_REJECTED {
                 break;
             }
             written.await;
         }
+        self.unwritten.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state();
         state.rejected.push(line);
         if checkpoint.is_some() {
@@ -84,13 +88,16 @@ impl Status {
         self.changed.notified().await;
     }
 
+    /// Takes what is to be written; then it is [`Self::written`] or [put back](Self::put_back).
     pub(super) fn take(&self) -> State {
         let mut state = self.state();
         let rest = State { failure: state.failure.clone(), ..State::default() };
-        let taken = std::mem::replace(&mut *state, rest);
-        drop(state);
+        std::mem::replace(&mut *state, rest)
+    }
+
+    pub(super) fn written(&self, state: &State) {
+        self.unwritten.fetch_sub(state.rejected.len(), Ordering::Relaxed);
         self.written.notify_waiters();
-        taken
     }
 
     /// Puts back what could not be written; newer things stand.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::net::UnixStream;
 use tokio::process::Command;
 
 use super::{TestImage, docker};
@@ -50,6 +51,10 @@ impl TestDocker {
         ensure!(
             rustix::process::geteuid().is_root(),
             "no Docker daemon answers, and only root can start one: use sudo"
+        );
+        ensure!(
+            UnixStream::connect(MACHINES).await.is_err(),
+            "something listens on {MACHINES}, but `docker version` fails"
         );
         std::fs::create_dir(folder)?;
         let host = format!("unix://{MACHINES}");
@@ -139,6 +144,10 @@ impl TestDocker {
     }
 
     fn remove_containers(&self) {
+        // Another's daemon may answer there by now. A daemon that is stopped ends its containers.
+        if self.host.ends_with(MACHINES) {
+            return;
+        }
         let docker = || {
             let mut command = std::process::Command::new("docker");
             command.args(["--host", self.host()]).stderr(std::process::Stdio::null());

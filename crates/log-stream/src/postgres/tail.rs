@@ -18,9 +18,10 @@ use super::Inner;
 use super::reader::{After, EVERY_DAY, Page};
 use crate::{Block, Position, ReadError};
 
-/// The poll that backs up notifications, which are lost where an appender is killed before it sends
-/// them.
+/// The poll that backs up notifications, which are lost where an appender ends before it sends them.
 const SLOW_POLL: Duration = Duration::from_secs(5);
+/// While nobody hears notifications.
+const DEAF_POLL: Duration = Duration::from_secs(1);
 /// The first poll for blocks that wait for an open transaction, whose end is not announced; then
 /// twice as long each time, up to a second.
 const FAST_POLL: Duration = Duration::from_millis(10);
@@ -97,7 +98,8 @@ impl Tail {
         }
         self.wait = Some(match page.after {
             After::More => Duration::ZERO,
-            After::Nothing => SLOW_POLL,
+            After::Nothing if self.stream.wakes.is_listening() => SLOW_POLL,
+            After::Nothing => DEAF_POLL,
             After::Unsettled => {
                 let wait = self.unsettled_wait;
                 self.unsettled_wait = (wait * 2).min(FAST_POLL_MOST);

@@ -3,6 +3,7 @@
 //! A reader subscribes before it looks, so a block that is announced while it looks wakes it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The readers that wait, by their environment.
 #[derive(Debug, Default)]
 pub(super) struct Wakes {
+    listening: AtomicBool,
     environments: Mutex<HashMap<Uuid, watch::Sender<()>>>,
 }
 
@@ -31,9 +33,16 @@ impl Wakes {
         })
     }
 
+    /// Whether new blocks are heard of.
+    pub(super) fn is_listening(&self) -> bool {
+        self.listening.load(Ordering::Relaxed)
+    }
+
     pub(super) async fn run(self: Arc<Self>, dialer: Dialer) {
         loop {
-            if let Err(failure) = self.listen(&dialer).await {
+            let ended = self.listen(&dialer).await;
+            self.listening.store(false, Ordering::Relaxed);
+            if let Err(failure) = ended {
                 tracing::warn!(%failure, "cannot listen for new blocks of the log stream; readers find them by themselves, later");
             }
             tokio::time::sleep(RETRY).await;
@@ -50,6 +59,7 @@ impl Wakes {
         };
         let session = dialer.dial_and_hear(hear).await?;
         session.batch("listen spillway_stream").await?;
+        self.listening.store(true, Ordering::Relaxed);
         // Nobody heard what was announced until now.
         self.with(|environments| {
             for readers in environments.values() {

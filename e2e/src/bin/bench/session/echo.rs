@@ -27,7 +27,6 @@ pub(super) async fn measure(servers: &[Server], keys: usize, table: &mut Table) 
         let (mut child, terminal) = start_on_terminal(ssh, 80, 24)?;
         let typing = move || type_keys(terminal, keys);
         let millis = tokio::task::spawn_blocking(typing).await?.with_context(|| server.name())?;
-        // Its terminal has hung up.
         let ended = tokio::time::timeout(super::DEADLINE, child.wait()).await;
         ended.with_context(|| format!("the session with {} does not end", server.name()))??;
         for (row, share) in [(p50, 0.5), (p99, 0.99)] {
@@ -53,6 +52,10 @@ fn type_keys(terminal: OwnedFd, keys: usize) -> Result<Vec<f64>> {
         millis.push(begun.elapsed().as_secs_f64() * 1e3);
         ensure!(shown == [key], "typed {key}, shown {shown:?}");
     }
+    // The end of `cat`'s input: after what is on its line, and then on a line with nothing on it.
+    terminal.write_all(&[4, 4])?;
+    // Then nobody has the other side of the terminal any more.
+    while read(&mut terminal, &mut shown).is_ok() {}
     Ok(millis)
 }
 
