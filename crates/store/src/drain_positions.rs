@@ -122,12 +122,13 @@ impl Store {
              )
              update drain_positions p set
                  (low_xid, low_seq, high_xid, high_seq, open) = (
-                     select n.* from (values
-                         (r.low_xid, r.low_seq, r.high_xid, r.high_seq, r.open),
-                         (p.low_xid, p.low_seq, p.high_xid, p.high_seq, p.open)
-                     ) as n (low_xid, low_seq, high_xid, high_seq, open)
+                     select n.low_xid, n.low_seq, n.high_xid, n.high_seq, n.open from (values
+                         (r.low_xid, r.low_seq, r.high_xid, r.high_seq, r.open, true),
+                         (p.low_xid, p.low_seq, p.high_xid, p.high_seq, p.open, false)
+                     ) as n (low_xid, low_seq, high_xid, high_seq, open, is_reported)
                      where n.low_xid is not null
-                     order by n.high_xid desc, n.high_seq desc, n.low_xid desc, n.low_seq desc
+                     order by n.high_xid desc, n.high_seq desc, n.low_xid desc, n.low_seq desc,
+                         n.is_reported desc
                      limit 1
                  ),
                  delivered_lines = p.delivered_lines + r.delivered,
