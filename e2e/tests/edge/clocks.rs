@@ -1,7 +1,7 @@
 //! The edge's clock steps, as when it is set by hand or by a time server: nothing ends by it, nothing
 //! is refused, and time in the records goes on.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, ensure};
 use model::{OutputStream, Record};
@@ -31,9 +31,10 @@ async fn clock_that_steps_ends_no_session_and_its_records_times_do_not_run_back(
     let mut shown = Vec::new();
     read_some(&mut stdout, &mut shown, 100).await?;
     let session = fixture.sessions().await?[0];
-    // A step is seen within a second, in which 20 lines come.
+    // A step is seen within a second; the lines come for ten.
     for step in [HOUR, -HOUR, 30 * HOUR, -30 * HOUR] {
         fixture.step_clock(step)?;
+        tokio::time::sleep(Duration::from_secs(2)).await;
         read_some(&mut stdout, &mut shown, 30 * b"line 10\n".len()).await?;
     }
     tokio::time::timeout(DEADLINE, stdout.read_to_end(&mut shown)).await??;
