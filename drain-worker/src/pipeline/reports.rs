@@ -89,9 +89,9 @@ impl Reports {
     }
 }
 
-/// Waits for something, and if that comes early for more; empty when nothing will come any more.
-async fn gather<T>(queue: &mut mpsc::Receiver<T>, last: &mut Instant) -> Vec<T> {
-    let mut all: Vec<T> = queue.recv().await.into_iter().collect();
+/// Waits for something, and if that comes early for more; None when nothing will come any more.
+async fn gather<T>(queue: &mut mpsc::Receiver<T>, last: &mut Instant) -> Option<Vec<T>> {
+    let mut all = vec![queue.recv().await?];
     sleep(EVERY.saturating_sub(last.elapsed())).await;
     *last = Instant::now();
     while all.len() < MOST
@@ -99,7 +99,7 @@ async fn gather<T>(queue: &mut mpsc::Receiver<T>, last: &mut Instant) -> Vec<T> 
     {
         all.push(another);
     }
-    all
+    Some(all)
 }
 
 async fn within_deadline<T>(
@@ -110,11 +110,7 @@ async fn within_deadline<T>(
 
 async fn write_reports(store: Store, mut queue: mpsc::Receiver<Report>) {
     let mut last = Instant::now();
-    loop {
-        let reports = gather(&mut queue, &mut last).await;
-        if reports.is_empty() {
-            return;
-        }
+    while let Some(reports) = gather(&mut queue, &mut last).await {
         let taken = reports.into_iter().map(|report| (report.status.take(), report)).collect();
         write(&store, taken).await;
     }
@@ -174,11 +170,7 @@ fn position(checkpoint: &Checkpoint) -> DrainPosition {
 
 async fn look_at_backlogs(store: Store, mut queue: mpsc::Receiver<BacklogWanted>) {
     let mut last = Instant::now();
-    loop {
-        let wanted = gather(&mut queue, &mut last).await;
-        if wanted.is_empty() {
-            return;
-        }
+    while let Some(wanted) = gather(&mut queue, &mut last).await {
         let drains: Vec<_> = wanted.iter().map(|one| one.drain).collect();
         match within_deadline(store.drain_backlogs(&drains, LOOKED_AT)).await {
             Ok(mut backlogs) => {
