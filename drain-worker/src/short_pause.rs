@@ -61,15 +61,16 @@ impl ShortPause {
 mod tests {
     use std::time::Instant;
 
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[tokio::test]
     async fn waits_as_long_as_it_was_told_last() {
         let mut pause = ShortPause::default();
-        let lost =
-            tokio::time::timeout(Duration::from_millis(1), pause.wait(Duration::from_millis(3)));
-        assert!(lost.await.is_err());
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        // Lost, and expired before the next one.
+        let _lost = pause.wait(Duration::from_millis(5)).now_or_never();
+        tokio::time::sleep(Duration::from_millis(10)).await;
         let begun = Instant::now();
         pause.wait(Duration::from_millis(20)).await;
         assert!(begun.elapsed() >= Duration::from_millis(20));
