@@ -25,9 +25,6 @@ pub struct Settings {
     /// Bytes after which a line without an end is delivered in pieces.
     #[arg(long, env = "SPILLWAY_DRAIN_LINE_BYTES", value_name = "BYTES", default_value_t = 64 * 1024, value_parser = clap::value_parser!(u32).range(1024..=128 * 1024))]
     pub drain_line_bytes: u32,
-    /// Milliseconds after which output that ends in no line end is delivered.
-    #[arg(long, env = "SPILLWAY_DRAIN_PAUSE_MS", value_name = "MILLISECONDS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(10..=60_000))]
-    pub drain_pause_ms: u32,
     /// Bytes, before compression, after which a batch is full.
     #[arg(long, env = "SPILLWAY_DRAIN_BATCH_BYTES", value_name = "BYTES", default_value_t = 1024 * 1024, value_parser = clap::value_parser!(u32).range(1024..=16 * 1024 * 1024))]
     pub drain_batch_bytes: u32,

@@ -68,7 +68,6 @@ pub(crate) fn prepare(context: &Context, row: &WorkableDrain) -> Result<Drain, D
             "option `control_sequences`",
             Value::from(row.control_sequences.as_str()),
         )?,
-        pause: context.pause,
         open_limit: context.batch.bytes,
     };
     let destination = row.destination.clone();

@@ -99,7 +99,6 @@ pub async fn bind(config: Config) -> Result<Bound, StartError> {
             lines: bytes(settings.drain_batch_lines),
         },
         line_bytes: bytes(settings.drain_line_bytes),
-        pause: millis(settings.drain_pause_ms),
         redelivery_window: millis(settings.drain_redelivery_window_ms),
         redelivery_bytes: bytes(settings.drain_redelivery_bytes),
         opening_key,

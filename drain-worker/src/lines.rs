@@ -5,7 +5,7 @@
 //!
 //! Invariants: pieces follow each other without a gap, so concatenated they are the input; and
 //! where a piece ends depends on the bytes alone, never on how they were cut into records. (Pauses
-//! and ends are the caller's: it calls [`Cutter::take`].)
+//! and ends stand in the stream: at them the caller calls [`Cutter::take`].)
 
 use memchr::{memchr, memchr2};
 use serde::Deserialize;

@@ -40,7 +40,6 @@ pub(crate) struct Context {
     pub(crate) egress: Egress,
     pub(crate) batch: BatchLimits,
     pub(crate) line_bytes: usize,
-    pub(crate) pause: Duration,
     pub(crate) redelivery_window: Duration,
     pub(crate) redelivery_bytes: usize,
     pub(crate) opening_key: model::OpeningKey,

@@ -70,6 +70,15 @@ pub struct Settings {
         value_parser = clap::value_parser!(u64).range(1..=86_400)
     )]
     pub ssh_record_pause_limit_seconds: u64,
+    /// Milliseconds after which output that ends in no line end counts as a line.
+    #[arg(
+        long,
+        env = "SPILLWAY_SSH_LINE_PAUSE_MS",
+        value_name = "MILLISECONDS",
+        default_value_t = 1000,
+        value_parser = clap::value_parser!(u32).range(10..=60_000)
+    )]
+    pub ssh_line_pause_ms: u32,
     /// How long a client may take from its connection to its sign-in, in seconds.
     #[arg(
         long,
@@ -94,6 +103,10 @@ pub struct Settings {
 impl Settings {
     pub(crate) const fn record_pause_limit(&self) -> Duration {
         Duration::from_secs(self.ssh_record_pause_limit_seconds)
+    }
+
+    pub(crate) const fn line_pause(&self) -> Duration {
+        Duration::from_millis(self.ssh_line_pause_ms as u64)
     }
 
     pub(crate) const fn sign_in_deadline(&self) -> Duration {

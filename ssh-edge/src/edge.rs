@@ -25,6 +25,7 @@ pub(crate) struct Edge {
     pub(crate) store: Store,
     pub(crate) appending: Mutex<Appending>,
     pub(crate) record_pause_limit: Duration,
+    pub(crate) line_pause: Duration,
     pub(crate) runtime: Arc<dyn ContainerRuntime>,
     pub(crate) directory: RuntimeDirectory,
     pub(crate) opening_key: OpeningKey,

@@ -133,6 +133,7 @@ async fn bind_with(
         store,
         appending: Mutex::new(Appending { stream, gate }),
         record_pause_limit: settings.record_pause_limit(),
+        line_pause: settings.line_pause(),
         runtime: Arc::new(Docker::new(
             settings.ssh_docker_host.clone(),
             settings.ssh_session_network.clone(),

@@ -1,9 +1,12 @@
-//! One session's records: numbered without a gap, in time's order, outputs with their offsets.
+//! One session's records: numbered without a gap, in time's order, outputs with their offsets, and the
+//! pauses after which an unfinished line counts as one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use model::{Event, Origin, OutputStream, Record, Timestamp};
+use tokio::time::Instant;
 
 use crate::gate::{Durable, Gate};
 
@@ -13,8 +16,16 @@ pub(crate) struct Recorder {
     origin: Arc<Origin>,
     next_seq: u64,
     last_at: Timestamp,
-    stdout_bytes: u64,
-    stderr_bytes: u64,
+    stdout: Written,
+    stderr: Written,
+}
+
+/// What a program wrote to one of its outputs.
+#[derive(Debug, Default)]
+struct Written {
+    bytes: u64,
+    /// When the last bytes came, if no line ended with them and no pause has followed.
+    unfinished: Option<Instant>,
 }
 
 impl Recorder {
@@ -27,7 +38,14 @@ impl Recorder {
     /// For a session that has records up to `next_seq`, the last of them made at `last_at`.
     #[must_use]
     pub(crate) fn resume(gate: Gate, origin: Origin, next_seq: u64, last_at: Timestamp) -> Self {
-        Self { gate, origin: Arc::new(origin), next_seq, last_at, stdout_bytes: 0, stderr_bytes: 0 }
+        Self {
+            gate,
+            origin: Arc::new(origin),
+            next_seq,
+            last_at,
+            stdout: Written::default(),
+            stderr: Written::default(),
+        }
     }
 
     /// Submits events in order; each future resolves to its event when that is durable.
@@ -38,19 +56,43 @@ impl Recorder {
 
     /// What a program wrote, as an event.
     pub(crate) fn output(&mut self, stream: OutputStream, bytes: Bytes) -> Event {
-        let counter = match stream {
-            OutputStream::Stdout => &mut self.stdout_bytes,
-            OutputStream::Stderr => &mut self.stderr_bytes,
+        let written = match stream {
+            OutputStream::Stdout => &mut self.stdout,
+            OutputStream::Stderr => &mut self.stderr,
         };
-        let offset = *counter;
-        *counter += bytes.len() as u64;
+        let offset = written.bytes;
+        written.bytes += bytes.len() as u64;
+        if let Some(last) = bytes.last() {
+            written.unfinished = (*last != b'\n').then(Instant::now);
+        }
         Event::Output { stream, offset, bytes }
     }
 
     /// Bytes of output so far, standard output and standard error together.
     #[must_use]
     pub(crate) const fn output_bytes(&self) -> u64 {
-        self.stdout_bytes + self.stderr_bytes
+        self.stdout.bytes + self.stderr.bytes
+    }
+
+    /// When the first output whose line is unfinished has paused for so long.
+    pub(crate) fn next_pause(&self, pause: Duration) -> Option<Instant> {
+        let times = [self.stdout.unfinished, self.stderr.unfinished];
+        times.into_iter().flatten().min().map(|since| since + pause)
+    }
+
+    /// The outputs whose lines are unfinished and that have paused for so long, as events; each once.
+    pub(crate) fn pauses(&mut self, pause: Duration) -> Vec<Event> {
+        let outputs = [
+            (OutputStream::Stdout, &mut self.stdout.unfinished),
+            (OutputStream::Stderr, &mut self.stderr.unfinished),
+        ];
+        outputs
+            .into_iter()
+            .filter_map(|(stream, unfinished)| {
+                unfinished.take_if(|since| since.elapsed() >= pause)?;
+                Some(Event::Pause { stream })
+            })
+            .collect()
     }
 
     fn number(&mut self, event: Event) -> Record {
@@ -60,5 +102,55 @@ impl Recorder {
             Record { origin: self.origin.clone(), seq: self.next_seq, at: self.last_at, event };
         self.next_seq += 1;
         record
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread::sleep;
+
+    use model::{EnvironmentTag, Id, Producer, Source};
+    use service::Shutdown;
+
+    use super::*;
+
+    const PAUSE: Duration = Duration::from_millis(5);
+
+    #[tokio::test]
+    async fn an_unfinished_line_pauses_once_and_a_finished_one_never() {
+        let origin = Origin {
+            producer: Id::<Producer>::generate(),
+            source: Source::EphemeralSession,
+            environment: EnvironmentTag {
+                id: Id::generate(),
+                handle: "production".parse().expect("a handle"),
+                organization: Id::generate(),
+            },
+            app: None,
+            database: None,
+            session: None,
+        };
+        let mut recorder = Recorder::new(Gate::open(Shutdown::new()), origin);
+        let write = |recorder: &mut Recorder, stream, bytes: &'static str| {
+            recorder.output(stream, Bytes::from_static(bytes.as_bytes()));
+        };
+        let out = Event::Pause { stream: OutputStream::Stdout };
+        let err = Event::Pause { stream: OutputStream::Stderr };
+
+        write(&mut recorder, OutputStream::Stdout, "line\nprompt$ ");
+        write(&mut recorder, OutputStream::Stderr, "password: ");
+        let at = recorder.next_pause(PAUSE).expect("a pause to come");
+        assert!(recorder.pauses(Duration::from_mins(1)).is_empty());
+        sleep(PAUSE);
+        assert!(at <= Instant::now());
+        assert_eq!(recorder.pauses(PAUSE), [out.clone(), err]);
+        assert_eq!((recorder.next_pause(PAUSE), recorder.pauses(PAUSE)), (None, Vec::new()));
+
+        write(&mut recorder, OutputStream::Stdout, "ls");
+        write(&mut recorder, OutputStream::Stdout, "\r\n");
+        assert_eq!(recorder.next_pause(PAUSE), None);
+        write(&mut recorder, OutputStream::Stdout, "50%\r");
+        sleep(PAUSE);
+        assert_eq!(recorder.pauses(PAUSE), [out]);
     }
 }

@@ -88,6 +88,12 @@ pub enum Event {
         /// The bytes.
         bytes: Bytes,
     },
+    /// For a while nothing followed a line of output without an end: it counts as a line as it is. Such
+    /// pauses stand in the stream so that all who read it, whenever, cut lines at the same places.
+    Pause {
+        /// The output.
+        stream: OutputStream,
+    },
     /// A session was given bytes, where the environment's policy records input.
     Input {
         /// Bytes of input before these.
@@ -157,6 +163,7 @@ impl Event {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Output { .. } => "output",
+            Self::Pause { .. } => "pause",
             Self::Input { .. } => "input",
             Self::Line { .. } => "line",
             Self::SessionStarted(_) => "session_started",

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use log_stream::Position;
 use model::{Event, Id, Origin, OutputStream, Producer, Record, Source, Timestamp};
@@ -26,6 +25,13 @@ pub(crate) enum Channel {
 
 impl Channel {
     const ALL: [Self; 3] = [Self::Stdout, Self::Stderr, Self::Input];
+
+    const fn of(stream: OutputStream) -> Self {
+        match stream {
+            OutputStream::Stdout => Self::Stdout,
+            OutputStream::Stderr => Self::Stderr,
+        }
+    }
 
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -63,8 +69,8 @@ pub(crate) struct Line<'a> {
 
 impl Line<'_> {
     /// Appends the line's id. It is the same whenever the same bytes are delivered: were the end not
-    /// in it, a receiver that drops repeats would drop the tail of a line that a pause has cut
-    /// short at its first delivery.
+    /// in it, a receiver that drops repeats would drop the tail of a line that was cut at another place
+    /// at its first delivery, before the drain's options were changed.
     pub(crate) fn write_id(&self, out: &mut Vec<u8>) {
         let mut producer = [0; uuid::fmt::Hyphenated::LENGTH];
         let producer = self.origin.producer.uuid().hyphenated().encode_lower(&mut producer);
@@ -101,8 +107,6 @@ pub(crate) struct Wanted {
     pub(crate) sources: Vec<Source>,
     pub(crate) cuts: Cuts,
     pub(crate) control_sequences: ControlSequences,
-    /// Output that is followed by nothing for so long is a line.
-    pub(crate) pause: Duration,
     /// Bytes of open lines of all producers together; past it the oldest is delivered as it is.
     pub(crate) open_limit: usize,
 }
@@ -114,8 +118,6 @@ struct OpenLine {
     offset: u64,
     seq: u64,
     at: Timestamp,
-    last_at: Timestamp,
-    quiet_from: Duration,
     /// The last block before the one in which the line begins.
     before: Position,
 }
@@ -161,23 +163,16 @@ impl Assembler {
         Some(Checkpoint { low, high: self.done, open })
     }
 
-    /// Takes a record. `clock` runs while the stream is waited for and stands still while an
-    /// endpoint is, so that a slow endpoint makes no pauses.
-    pub(crate) fn push(
-        &mut self,
-        record: &Record,
-        clock: Duration,
-        emit: &mut impl FnMut(&Line<'_>),
-    ) {
+    /// Takes a record.
+    pub(crate) fn push(&mut self, record: &Record, emit: &mut impl FnMut(&Line<'_>)) {
         if !self.wanted.sources.contains(&record.origin.source) {
             return;
         }
         let (channel, offset, bytes) = match &record.event {
-            Event::Output { stream: OutputStream::Stdout, offset, bytes } => {
-                (Channel::Stdout, *offset, bytes)
-            }
-            Event::Output { stream: OutputStream::Stderr, offset, bytes } => {
-                (Channel::Stderr, *offset, bytes)
+            Event::Output { stream, offset, bytes } => (Channel::of(*stream), *offset, bytes),
+            // It cuts a line and is none.
+            Event::Pause { stream } => {
+                return self.close(record.origin.producer, Channel::of(*stream), emit);
             }
             Event::Input { offset, bytes } => (Channel::Input, *offset, bytes),
             event => {
@@ -200,7 +195,7 @@ impl Assembler {
                 return;
             }
         };
-        self.push_bytes(record, channel, offset, bytes, clock, emit);
+        self.push_bytes(record, channel, offset, bytes, emit);
     }
 
     fn push_bytes(
@@ -209,7 +204,6 @@ impl Assembler {
         channel: Channel,
         mut offset: u64,
         mut bytes: &[u8],
-        clock: Duration,
         emit: &mut impl FnMut(&Line<'_>),
     ) {
         let producer = record.origin.producer;
@@ -223,10 +217,11 @@ impl Assembler {
         if bytes.is_empty() {
             return;
         }
-        if self.open.get(&(producer, channel)).is_some_and(|line| {
-            record.at.since(line.last_at) >= self.wanted.pause
-                || line.offset + line.cutter.pending() as u64 != offset
-        }) {
+        if self
+            .open
+            .get(&(producer, channel))
+            .is_some_and(|line| line.offset + line.cutter.pending() as u64 != offset)
+        {
             self.close(producer, channel, emit);
         }
         let mut line = self.open.remove(&(producer, channel)).unwrap_or_else(|| OpenLine {
@@ -235,8 +230,6 @@ impl Assembler {
             offset,
             seq: record.seq,
             at: record.at,
-            last_at: record.at,
-            quiet_from: clock,
             before: self.done,
         });
         self.open_bytes -= line.cutter.pending();
@@ -261,8 +254,6 @@ impl Assembler {
             (*at, *seq, *before) = (record.at, record.seq, done);
         });
         if line.cutter.pending() > 0 {
-            line.last_at = record.at;
-            line.quiet_from = clock;
             self.open_bytes += line.cutter.pending();
             self.open.insert((producer, channel), line);
         }
@@ -275,26 +266,6 @@ impl Assembler {
 
     fn oldest(&self) -> Option<(Id<Producer>, Channel)> {
         self.open.iter().min_by_key(|(_, line)| (line.before, line.at)).map(|(key, _)| *key)
-    }
-
-    /// Delivers the lines that were followed by nothing for the time of a pause.
-    pub(crate) fn pause(&mut self, clock: Duration, emit: &mut impl FnMut(&Line<'_>)) {
-        let pause = self.wanted.pause;
-        let mut quiet: Vec<_> = self
-            .open
-            .iter()
-            .filter(|(_, line)| clock.saturating_sub(line.quiet_from) >= pause)
-            .map(|(key, line)| (line.at, *key))
-            .collect();
-        quiet.sort_unstable();
-        for (_, (producer, channel)) in quiet {
-            self.close(producer, channel, emit);
-        }
-    }
-
-    /// When [`Self::pause`] has something to do, unless records come.
-    pub(crate) fn next_pause(&self) -> Option<Duration> {
-        self.open.values().map(|line| line.quiet_from + self.wanted.pause).min()
     }
 
     fn close(

@@ -1,7 +1,7 @@
 //! The first half of a pipeline: from the stream to batches.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use log_stream::{Block, LogStream, Position, ReadError};
@@ -47,15 +47,11 @@ impl Reader {
     }
 
     async fn read(&mut self, batches: mpsc::Sender<Batch>) -> Over {
-        // Runs while the stream is waited for.
-        let mut clock = Duration::ZERO;
         let mut blocks = self.stream.read(self.environment, self.from);
         loop {
-            let waiting = Instant::now();
-            let pause = self.assembler.next_pause().map(|at| at.saturating_sub(clock));
             // Reading goes first, so that a busy endpoint gets full batches and an idle one gets
-            // its lines at once. Losing any arm is safe: blocks are whole when they come, and the
-            // others only wait.
+            // its lines at once. Losing either arm is safe: blocks are whole when they come, and the
+            // other only waits.
             let block = tokio::select! {
                 biased;
                 block = blocks.next() => Some(block),
@@ -66,13 +62,11 @@ impl Reader {
                     }
                     None
                 }
-                () = sleep(pause.unwrap_or_default()), if pause.is_some() => None,
             };
-            clock += waiting.elapsed();
             let wait = match block {
                 None => None,
                 Some(Some(Ok((position, block)))) => {
-                    match self.take(position, &block, clock, &batches).await {
+                    match self.take(position, &block, &batches).await {
                         Ok(Ok(())) => None,
                         Ok(Err(error)) => Some(error),
                         Err(over) => return over,
@@ -85,7 +79,6 @@ impl Reader {
                 sleep(self.trouble(&error)).await;
                 blocks = self.stream.read(self.environment, self.from);
             }
-            self.assembler.pause(clock, &mut |line| self.batcher.add(line));
             self.reached();
             if hand_over(&mut self.batcher, &batches).await.is_err() {
                 return Over;
@@ -111,7 +104,6 @@ impl Reader {
         &mut self,
         position: Position,
         block: &Block,
-        clock: Duration,
         batches: &mpsc::Sender<Batch>,
     ) -> Result<Result<(), ReadError>, Over> {
         let records = match block.records() {
@@ -125,7 +117,7 @@ impl Reader {
                     (*stream, *offset, bytes)
                 }
                 _ => {
-                    self.assembler.push(record, clock, &mut |line| self.batcher.add(line));
+                    self.assembler.push(record, &mut |line| self.batcher.add(line));
                     hand_over(&mut self.batcher, batches).await?;
                     continue;
                 }
@@ -134,7 +126,7 @@ impl Reader {
                 let (offset, bytes) = (offset + number * PIECE as u64, bytes.slice_ref(piece));
                 let event = Event::Output { stream, offset, bytes };
                 let part = Record { event, origin: record.origin.clone(), ..*record };
-                self.assembler.push(&part, clock, &mut |line| self.batcher.add(line));
+                self.assembler.push(&part, &mut |line| self.batcher.add(line));
                 hand_over(&mut self.batcher, batches).await?;
             }
         }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use e2e::https_receiver::HttpsReceiver;
 use e2e::rsyslog::{Rsyslog, TlsDriver};
 use e2e::wait;
-use model::{Event, ExitStatus, TerminalSize};
+use model::{Event, ExitStatus, OutputStream, TerminalSize};
 
 use crate::{DEADLINE, Delivered, World};
 
@@ -88,13 +88,15 @@ async fn https_gets_gzipped_json_lines_with_the_drains_headers() -> Result<()> {
 }
 
 #[tokio::test]
-async fn output_without_a_line_end_is_delivered_after_a_pause() -> Result<()> {
+async fn output_without_a_line_end_is_delivered_at_a_pause() -> Result<()> {
     let world = World::new().await?;
     let receiver = HttpsReceiver::start().await?;
     world.https(&receiver).await?;
     let _worker = world.worker()?;
     let mut session = world.session();
-    world.append(&[session.output("$ ")]).await?;
+    let prompt = session.output("$ ");
+    let pause = session.event(Event::Pause { stream: OutputStream::Stdout });
+    world.append(&[prompt, pause]).await?;
     wait::until_true("the prompt", DEADLINE, async || {
         Ok(session.is_complete_in(&received(&receiver)?))
     })

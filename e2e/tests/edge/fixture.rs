@@ -395,8 +395,8 @@ pub(crate) fn output(records: &[Record], wanted: OutputStream) -> Vec<u8> {
     pieces.collect::<Vec<_>>().concat()
 }
 
-/// The names of the records' events, without outputs.
+/// The names of the records' events, without outputs and their pauses.
 pub(crate) fn story(records: &[Record]) -> Vec<&'static str> {
     let names = records.iter().map(|record| record.event.name());
-    names.filter(|&name| name != "output").collect()
+    names.filter(|&name| name != "output" && name != "pause").collect()
 }

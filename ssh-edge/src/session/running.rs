@@ -29,6 +29,7 @@ const HANG_UP_DEADLINE: Duration = Duration::from_secs(1);
 /// How long a client may take to read what led to the end, when that was not its program's exit.
 const LAST_WORDS_DEADLINE: Duration = Duration::from_secs(5);
 
+const TOO_MUCH: &str = "it sent more than could be kept";
 const LOST: &str = "another SSH edge has closed the session";
 
 struct Running<'a> {
@@ -114,6 +115,7 @@ impl Running<'_> {
             let link = &mut self.opened.link;
             let allowance = if link.is_free() { self.life.allowance().min(MAX_INPUT) } else { 0 };
             let idle_at = self.last_activity + idle_limit;
+            let pause_at = self.opened.recorder.next_pause(self.edge.line_pause).filter(|_| room);
             // Every arm either has done nothing when it is lost, or says itself that it may be.
             let happening = tokio::select! {
                 () = self.edge.tasks.requested() => Happening::Stopping,
@@ -139,6 +141,13 @@ impl Running<'_> {
                     Err(error) => Happening::GuestLost(error.to_string()),
                 },
                 () = self.window.freed(), if !room => continue,
+                () = sleep_until(pause_at.unwrap_or(idle_at)), if pause_at.is_some() => {
+                    let pauses = self.opened.recorder.pauses(self.edge.line_pause);
+                    if self.record(pauses) {
+                        continue;
+                    }
+                    Happening::GuestLost(TOO_MUCH.to_owned())
+                }
             };
             if !matches!(happening, Happening::Idle(_)) {
                 self.last_activity = Instant::now();
@@ -180,7 +189,7 @@ impl Running<'_> {
         // A session that cannot go on is told so to its state machine, which then ends it.
         let lost = match (told, kept) {
             (Err(error), _) => error.to_string(),
-            (Ok(()), false) => "it sent more than could be kept".to_owned(),
+            (Ok(()), false) => TOO_MUCH.to_owned(),
             (Ok(()), true) => return None,
         };
         let effects = self.life.on(Happening::GuestLost(lost));

@@ -19,7 +19,7 @@ pub(super) struct Record {
     /// The time less the previous record's (wrapping); the first one's is the time itself.
     #[prost(sint64, tag = "3")]
     pub(super) at_change: i64,
-    #[prost(oneof = "Event", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16")]
+    #[prost(oneof = "Event", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17")]
     pub(super) event: Option<Event>,
 }
 
@@ -51,6 +51,9 @@ pub(super) enum Event {
     Exit(Exit),
     #[prost(message, tag = "16")]
     SessionEnded(SessionEnded),
+    /// The number of the output that pauses.
+    #[prost(uint32, tag = "17")]
+    Pause(u32),
 }
 
 /// Output; its bytes stand apart, and `length` says how many of the next ones they are.
@@ -132,18 +135,31 @@ pub(super) struct SessionEnded {
     nanos: u32,
 }
 
+const fn output_number(stream: OutputStream) -> u32 {
+    match stream {
+        OutputStream::Stdout => 0,
+        OutputStream::Stderr => 1,
+    }
+}
+
+const fn output_stream(number: u32) -> Result<OutputStream, DecodeError> {
+    match number {
+        0 => Ok(OutputStream::Stdout),
+        1 => Ok(OutputStream::Stderr),
+        _ => Err(DecodeError::UnknownKind("output stream")),
+    }
+}
+
 pub(super) fn pack(event: &model::Event) -> Event {
     use model::Event as Model;
     let carried = |offset, bytes: &[u8]| Carried { offset, length: bytes.len() as u64 };
     match event {
         Model::Output { stream, offset, bytes } => Event::Output(Output {
-            stream: match stream {
-                OutputStream::Stdout => 0,
-                OutputStream::Stderr => 1,
-            },
+            stream: output_number(*stream),
             offset: *offset,
             length: bytes.len() as u64,
         }),
+        Model::Pause { stream } => Event::Pause(output_number(*stream)),
         Model::Input { offset, bytes } => Event::Input(carried(*offset, bytes)),
         Model::Line { bytes } => Event::Line(carried(0, bytes)),
         Model::SessionStarted(started) => Event::SessionStarted(SessionStarted {
@@ -189,15 +205,10 @@ pub(super) fn unpack(event: Event, carried: &mut Bytes) -> Result<model::Event, 
         _ => Err(DecodeError::Damaged("a record's bytes are cut off")),
     };
     Ok(match event {
-        Event::Output(Output { stream, offset, length }) => Model::Output {
-            stream: match stream {
-                0 => OutputStream::Stdout,
-                1 => OutputStream::Stderr,
-                _ => return Err(DecodeError::UnknownKind("output stream")),
-            },
-            offset,
-            bytes: take(length)?,
-        },
+        Event::Output(Output { stream, offset, length }) => {
+            Model::Output { stream: output_stream(stream)?, offset, bytes: take(length)? }
+        }
+        Event::Pause(stream) => Model::Pause { stream: output_stream(stream)? },
         Event::Input(Carried { offset, length }) => Model::Input { offset, bytes: take(length)? },
         Event::Line(Carried { length, .. }) => Model::Line { bytes: take(length)? },
         Event::SessionStarted(started) => Model::SessionStarted(model::SessionStarted {

@@ -46,6 +46,7 @@ fn events() -> impl Strategy<Value = Event> {
     let size = || any::<(u32, u32)>().prop_map(|(columns, rows)| TerminalSize { columns, rows });
     let stream = prop::sample::select(&[OutputStream::Stdout, OutputStream::Stderr][..]);
     prop_oneof![
+        stream.clone().prop_map(|stream| Event::Pause { stream }),
         (stream, any::<u64>(), bytes()).prop_map(|(stream, offset, bytes)| Event::Output {
             stream,
             offset,

@@ -8,7 +8,9 @@ use model::{Event, Record, SessionStarted};
 pub(super) fn message(record: &Record) -> Cow<'_, [u8]> {
     let words = match &record.event {
         Event::Line { bytes } => return Cow::Borrowed(bytes),
-        Event::Output { .. } | Event::Input { .. } => return Cow::Borrowed(b""),
+        Event::Output { .. } | Event::Input { .. } | Event::Pause { .. } => {
+            return Cow::Borrowed(b"");
+        }
         Event::Exec { command } => return [b"exec: ".as_slice(), command].concat().into(),
         Event::SessionStarted(started) => session_started(record, started),
         Event::Pty { term, size } => format!("terminal: {term} {}x{}", size.columns, size.rows),

@@ -6,8 +6,6 @@ use proptest::prelude::*;
 use super::*;
 use crate::lines::Redraws;
 
-const SECOND: u64 = 1_000_000_000;
-
 /// A line as a receiver sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Got {
@@ -35,7 +33,6 @@ fn wanted() -> Wanted {
         sources: vec![Source::EphemeralSession],
         cuts: Cuts { limit: 16, redraws: Redraws::Keep },
         control_sequences: ControlSequences::Keep,
-        pause: Duration::from_secs(1),
         open_limit: 1 << 20,
     }
 }
@@ -61,20 +58,20 @@ fn origin() -> Arc<Origin> {
     })
 }
 
-/// What one record does: session 0 to 2, kind, bytes, and the time since the last record.
-type Act = (usize, u8, Vec<u8>, u64);
+/// What one record does: session 0 to 2, kind, and bytes.
+type Act = (usize, u8, Vec<u8>);
 
 /// Blocks of records of three sessions.
 fn blocks(acts: &[Vec<Act>]) -> Vec<Vec<Record>> {
     let origins = [origin(), origin(), origin()];
     let mut counts = [(0, [0, 0]); 3];
-    let mut at = SECOND;
-    let record = |(session, kind, bytes, wait): &Act| {
-        at += wait * SECOND / 2;
+    let record = |(session, kind, bytes): &Act| {
         let (seq, offsets) = &mut counts[*session];
         let event = match kind {
             0 => Event::Shell,
             1 => Event::Exit(model::ExitStatus::Code(0)),
+            3 => Event::Pause { stream: OutputStream::Stdout },
+            4 => Event::Pause { stream: OutputStream::Stderr },
             kind => {
                 let (stream, offset) = if *kind == 2 {
                     (OutputStream::Stderr, &mut offsets[1])
@@ -90,7 +87,7 @@ fn blocks(acts: &[Vec<Act>]) -> Vec<Vec<Record>> {
         Record {
             origin: origins[*session].clone(),
             seq: *seq - 1,
-            at: Timestamp::from_nanos(at),
+            at: Timestamp::from_nanos(*seq),
             event,
         }
     };
@@ -111,7 +108,7 @@ fn deliver(blocks: &[Vec<Record>], from: &Checkpoint, crash: usize) -> (Vec<Got>
         }
         assembler.begin_block(position);
         for record in block {
-            assembler.push(record, Duration::ZERO, &mut |line| lines.push(got(line)));
+            assembler.push(record, &mut |line| lines.push(got(line)));
         }
         assembler.end_block();
         if lines.len() > crash {
@@ -122,8 +119,6 @@ fn deliver(blocks: &[Vec<Record>], from: &Checkpoint, crash: usize) -> (Vec<Got>
             committed = checkpoint;
         }
     }
-    // The stream is silent: what is open is delivered after a pause.
-    assembler.pause(Duration::from_secs(1), &mut |line| lines.push(got(line)));
     (lines, assembler.checkpoint().unwrap_or(committed))
 }
 
@@ -135,7 +130,7 @@ fn acts() -> impl Strategy<Value = Vec<Vec<Act>>> {
         1 => Just("\n\n".to_owned()),
         1 => "[a-z]{20,40}",
     ];
-    let act = (0..3_usize, 0..8_u8, bytes.prop_map(String::into_bytes), 0..3_u64);
+    let act = (0..3_usize, 0..9_u8, bytes.prop_map(String::into_bytes));
     proptest::collection::vec(proptest::collection::vec(act, 0..5), 1..12)
 }
 
@@ -145,6 +140,8 @@ proptest! {
         acts in acts(),
         crashes in proptest::collection::vec(0..60_usize, 0..4),
     ) {
+        let mut acts = acts;
+        acts.push((0..3).map(|session| (session, 1, Vec::new())).collect());
         let blocks = blocks(&acts);
         let (whole, _) = deliver(&blocks, &Checkpoint::default(), usize::MAX);
         let mut received: Vec<Got> = Vec::new();
@@ -172,31 +169,30 @@ proptest! {
 }
 
 #[test]
-fn a_live_pause_and_a_replay_give_different_ids() {
-    let acts = vec![vec![(0, 3, b"ab".to_vec(), 0)], vec![(0, 3, b"c\n".to_vec(), 1)]];
-    let blocks = blocks(&acts);
-    let (live, _) = deliver(&blocks[..1], &Checkpoint::default(), usize::MAX);
-    let (replay, _) = deliver(&blocks, &Checkpoint::default(), usize::MAX);
-    assert_eq!(
-        (live[0].message.as_slice(), replay[0].message.as_slice()),
-        (b"ab".as_slice(), b"abc".as_slice())
-    );
-    assert_ne!(live[0].id, replay[0].id);
+fn a_pause_cuts_the_unfinished_line_of_its_output_alone() {
+    let acts = vec![
+        vec![(0, 5, b"ab".to_vec()), (0, 2, b"x".to_vec())],
+        vec![(0, 3, Vec::new())],
+        vec![(0, 3, Vec::new()), (0, 5, b"c\n".to_vec()), (0, 2, b"y\n".to_vec())],
+    ];
+    let (lines, _) = deliver(&blocks(&acts), &Checkpoint::default(), usize::MAX);
+    let messages: Vec<_> = lines.iter().map(|line| line.message.as_slice()).collect();
+    assert_eq!(messages, [b"ab".as_slice(), b"c", b"xy"]);
 }
 
 #[test]
 fn the_checkpoint_stays_before_a_line_that_is_open() {
     let acts = vec![
-        vec![(0, 3, b"a\n".to_vec(), 0)],
-        vec![(0, 3, b"b\nopen".to_vec(), 0)],
-        vec![(1, 3, b"c\n".to_vec(), 0)],
+        vec![(0, 5, b"a\n".to_vec())],
+        vec![(0, 5, b"b\nopen".to_vec())],
+        vec![(1, 5, b"c\n".to_vec())],
     ];
     let blocks = blocks(&acts);
     let mut assembler = Assembler::new(wanted(), Checkpoint::default());
     for (block, number) in blocks.iter().zip(1..) {
         assembler.begin_block(Position { xid: number, seq: 1 });
         for record in block {
-            assembler.push(record, Duration::ZERO, &mut |_| {});
+            assembler.push(record, &mut |_| {});
         }
         assembler.end_block();
     }

@@ -132,6 +132,10 @@ fn take(record: model::Record, recorded: &mut Recorded, verdict: &mut Verdict) {
         output.extend_from_slice(&bytes);
         return;
     }
+    if matches!(record.event, Event::Pause { .. }) {
+        // Cuts a line and is none.
+        return;
+    }
     session.events.push(record.seq);
     match record.event {
         Event::SessionStarted(_) => session.started += 1,
