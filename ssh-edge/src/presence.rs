@@ -159,9 +159,15 @@ async fn close_orphan(edge: &Edge, orphan: Orphan) -> Result<(), StoreError> {
             return Ok(());
         }
     };
-    let output_bytes = Some(tail.map_or(0, |tail| tail.output_bytes));
+    let Some(tail) = tail else {
+        // Its beginning was never recorded, so it has shown nothing and needs no end.
+        answered(edge.store.refuse_session(session, edge.id(), reason)).await?;
+        tracing::info!(%session, reason, "closed a session that never began");
+        return Ok(());
+    };
+    let output_bytes = Some(tail.output_bytes);
     let mut end = End { aborted: true, reason: reason.to_owned(), exit: None, output_bytes };
-    if let Some(aborted) = tail.and_then(|tail| tail.aborted) {
+    if let Some(aborted) = tail.aborted {
         (end.aborted, end.reason) = (aborted, ENDED.to_owned());
     } else if record_end(&appending, orphan, tail, &end).await.is_err() {
         return Ok(());
@@ -174,12 +180,12 @@ async fn close_orphan(edge: &Edge, orphan: Orphan) -> Result<(), StoreError> {
 async fn record_end(
     appending: &Appending,
     orphan: Orphan,
-    tail: Option<ProducerTail>,
+    tail: ProducerTail,
     end: &End,
 ) -> Result<(), NotDurable> {
-    let next_seq = tail.map_or(0, |tail| tail.last_seq + 1);
-    let last_at = tail.map_or(orphan.started_at, |tail| tail.last_at);
-    let mut recorder = Recorder::resume(appending.gate.clone(), orphan.origin, next_seq, last_at);
+    let ProducerTail { last_seq, last_at, .. } = tail;
+    let gate = appending.gate.clone();
+    let mut recorder = Recorder::resume(gate, orphan.origin, last_seq + 1, last_at);
     let ended = Event::SessionEnded {
         reason: end.reason.clone(),
         aborted: end.aborted,

@@ -1,8 +1,11 @@
 //! Has written to the database what a pipeline has done, a little after it is done.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
+use futures_util::future::{Fuse, FusedFuture as _};
 use log_stream::Header;
 use model::{Drain, Id, Source, Timestamp};
 use store::leases::Lease;
@@ -40,29 +43,35 @@ pub(super) async fn keep(
     let mut lag = Lag::default();
     let mut lag_known = Instant::now();
     let mut counting = Duration::ZERO;
+    // Beside the writing, which is not to wait for it.
+    let mut looking = pin!(Fuse::terminated());
     while !stop.is_cancelled() {
         let every = if lag.records > 0 { AT_LEAST_EVERY_BEHIND } else { AT_LEAST_EVERY };
         let every = every.max(counting * COUNTING_SHARE);
-        // Losing an arm is safe: each only waits.
-        let changed = tokio::select! {
+        let idle = looking.is_terminated();
+        // Losing an arm is safe: each only waits, and looking goes on.
+        tokio::select! {
             () = stop.cancelled() => break,
-            () = status.changed() => true,
-            () = sleep(every.saturating_sub(lag_known.elapsed())) => false,
+            () = status.changed() => {}
+            () = sleep(every.saturating_sub(lag_known.elapsed())), if idle => {
+                looking.set(look(context, lease.drain, sources).fuse());
+                continue;
+            }
+            found = &mut looking, if !idle => {
+                lag_known = Instant::now();
+                let known = lag;
+                if let Some((now, took)) = found {
+                    (lag, counting) = (now, took);
+                }
+                if lag == known {
+                    continue;
+                }
+            }
             // A pipeline that ends by itself is broken: it is started anew, but not at once.
             Some(_) = tasks.join_next() => {
                 sleep(Duration::from_secs(1)).await;
                 break;
             }
-        };
-        let known = lag;
-        if lag_known.elapsed() >= every {
-            if let Some((now, took)) = look(context, lease.drain, sources).await {
-                (lag, counting) = (now, took);
-            }
-            lag_known = Instant::now();
-        }
-        if !changed && lag == known {
-            continue;
         }
         context.reports.write(lease, status, lag, stop).await;
     }

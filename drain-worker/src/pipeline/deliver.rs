@@ -87,6 +87,7 @@ impl Delivery {
                 }
             } else {
                 let pressed = self.is_full() || self.sent < self.window.len();
+                let unwritten = self.status.is_full();
                 // Losing an arm is safe: each only waits.
                 tokio::select! {
                     biased;
@@ -100,6 +101,7 @@ impl Delivery {
                         }
                         ControlFlow::Continue(())
                     }
+                    () = self.status.room(), if unwritten => ControlFlow::Continue(()),
                 }
             };
             if step.is_break() {
@@ -121,6 +123,9 @@ impl Delivery {
 
     /// Whether the next batch may be sent now; divides it where it has more lines than are allowed.
     fn may_send(&mut self) -> bool {
+        if self.status.is_full() {
+            return false;
+        }
         let bytes: usize =
             self.window.iter().take(self.sent + 1).map(|one| one.bytes().len()).sum();
         if self.sent > 0 && bytes > self.window_bytes {
@@ -146,7 +151,7 @@ impl Delivery {
             // Only the position has moved: it counts when the lines before it are delivered.
             last.checkpoint = batch.checkpoint;
         } else {
-            self.status.delivered(0, batch.checkpoint);
+            self.status.delivered(0, 0, batch.checkpoint);
         }
     }
 
@@ -154,7 +159,7 @@ impl Delivery {
         match confirmed {
             Ok(count) => {
                 for batch in self.window.drain(..count.min(self.window.len())) {
-                    self.status.delivered(batch.lines(), batch.checkpoint);
+                    self.status.delivered(batch.lines(), batch.bytes().len(), batch.checkpoint);
                 }
                 self.sent = self.sent.saturating_sub(count);
                 self.failures = 0;

@@ -12,7 +12,7 @@ use model::{Drain, Id};
 use store::drain_positions::{DrainPosition, DrainProgress};
 use store::leases::Lease;
 use store::{Store, StoreError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,8 @@ use crate::lines::Checkpoint;
 
 /// Between two times: each repeats less after a crash and costs the database a commit.
 const EVERY: Duration = Duration::from_millis(200);
+/// Between two times where something is urgent.
+const EVERY_URGENT: Duration = Duration::from_millis(5);
 /// Drains that are asked about at a time, and that may wait for it.
 const MOST: usize = 500;
 /// Blocks of a backlog.
@@ -36,6 +38,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 pub(crate) struct Reports {
     rows: mpsc::Sender<Report>,
     backlogs: mpsc::Sender<BacklogWanted>,
+    urgent: Arc<Notify>,
     _tasks: Arc<JoinSet<()>>,
 }
 
@@ -58,10 +61,16 @@ impl Reports {
     pub(crate) fn start(store: &Store) -> Self {
         let (rows, rows_queue) = mpsc::channel(MOST);
         let (backlogs, backlogs_queue) = mpsc::channel(MOST);
+        let urgent = Arc::new(Notify::new());
         let mut tasks = JoinSet::new();
-        tasks.spawn(write_reports(store.clone(), rows_queue));
+        tasks.spawn(write_reports(store.clone(), rows_queue, urgent.clone()));
         tasks.spawn(look_at_backlogs(store.clone(), backlogs_queue));
-        Self { rows, backlogs, _tasks: Arc::new(tasks) }
+        Self { rows, backlogs, urgent, _tasks: Arc::new(tasks) }
+    }
+
+    /// Of a drain that has done nothing yet.
+    pub(super) fn status(&self) -> Status {
+        Status::new(self.urgent.clone())
     }
 
     /// Writes what the drain has done by then, or puts it back; stops it if its lease is lost.
@@ -89,10 +98,20 @@ impl Reports {
     }
 }
 
-/// Waits for something, and if that comes early for more; None when nothing will come any more.
-async fn gather<T>(queue: &mut mpsc::Receiver<T>, last: &mut Instant) -> Option<Vec<T>> {
+/// Waits for something, and if that comes early for more, unless it is urgent; None when nothing will
+/// come any more.
+async fn gather<T>(
+    queue: &mut mpsc::Receiver<T>,
+    last: &mut Instant,
+    urgent: &Notify,
+) -> Option<Vec<T>> {
     let mut all = vec![queue.recv().await?];
-    sleep(EVERY.saturating_sub(last.elapsed())).await;
+    sleep(EVERY_URGENT.saturating_sub(last.elapsed())).await;
+    // Losing either arm is safe: one waits, and what is urgent is among what is gathered.
+    tokio::select! {
+        () = urgent.notified() => {}
+        () = sleep(EVERY.saturating_sub(last.elapsed())) => {}
+    }
     *last = Instant::now();
     while all.len() < MOST
         && let Ok(another) = queue.try_recv()
@@ -108,9 +127,9 @@ async fn within_deadline<T>(
     timeout(DEADLINE, asked).await.unwrap_or(Err(StoreError::Silent))
 }
 
-async fn write_reports(store: Store, mut queue: mpsc::Receiver<Report>) {
+async fn write_reports(store: Store, mut queue: mpsc::Receiver<Report>, urgent: Arc<Notify>) {
     let mut last = Instant::now();
-    while let Some(reports) = gather(&mut queue, &mut last).await {
+    while let Some(reports) = gather(&mut queue, &mut last, &urgent).await {
         let taken = reports.into_iter().map(|report| (report.status.take(), report)).collect();
         write(&store, taken).await;
     }
@@ -170,7 +189,8 @@ fn position(checkpoint: &Checkpoint) -> DrainPosition {
 
 async fn look_at_backlogs(store: Store, mut queue: mpsc::Receiver<BacklogWanted>) {
     let mut last = Instant::now();
-    while let Some(wanted) = gather(&mut queue, &mut last).await {
+    let never_urgent = Notify::new();
+    while let Some(wanted) = gather(&mut queue, &mut last, &never_urgent).await {
         let drains: Vec<_> = wanted.iter().map(|one| one.drain).collect();
         match within_deadline(store.drain_backlogs(&drains, LOOKED_AT)).await {
             Ok(mut backlogs) => {

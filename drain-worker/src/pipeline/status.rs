@@ -2,7 +2,7 @@
 //! the database.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::Timestamp;
 use store::drain_positions::{DrainFailure, RejectedLine};
@@ -14,15 +14,24 @@ use crate::lines::Checkpoint;
 const LONGEST_ERROR: usize = 1000;
 /// Refused lines that may wait to be written.
 const MOST_REJECTED: usize = 20;
+/// Delivered bytes since the position was last written: all come again when the worker is killed.
+/// With so many it is written soon;
+const MANY_UNWRITTEN: usize = 2 << 20;
+/// with so many nothing more is sent.
+const MOST_UNWRITTEN: usize = 4 << 20;
 
 /// Shared between the steps of a pipeline.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Status {
     state: Mutex<State>,
     /// Refused lines that are not written, those that are being written included.
     unwritten: AtomicUsize,
+    /// The same of delivered bytes.
+    unwritten_bytes: AtomicUsize,
     changed: Notify,
     written: Notify,
+    /// Told when it must be written soon.
+    urgent: Arc<Notify>,
 }
 
 /// What is to be written.
@@ -30,11 +39,23 @@ pub(crate) struct Status {
 pub(super) struct State {
     pub(super) checkpoint: Option<Checkpoint>,
     pub(super) delivered: i64,
+    pub(super) delivered_bytes: usize,
     pub(super) rejected: Vec<RejectedLine>,
     pub(super) failure: Option<DrainFailure>,
 }
 
 impl Status {
+    pub(super) fn new(urgent: Arc<Notify>) -> Self {
+        Self {
+            state: Mutex::default(),
+            unwritten: AtomicUsize::new(0),
+            unwritten_bytes: AtomicUsize::new(0),
+            changed: Notify::new(),
+            written: Notify::new(),
+            urgent,
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it holds the lock, and the state is whole at any time.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -52,9 +73,11 @@ impl Status {
     }
 
     /// Lines were delivered, so everything works.
-    pub(super) fn delivered(&self, lines: usize, checkpoint: Option<Checkpoint>) {
+    pub(super) fn delivered(&self, lines: usize, bytes: usize, checkpoint: Option<Checkpoint>) {
+        let unwritten = self.unwritten_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let mut state = self.state();
         state.delivered += i64::try_from(lines).unwrap_or(i64::MAX);
+        state.delivered_bytes += bytes;
         if lines > 0 {
             state.failure = None;
         }
@@ -63,6 +86,25 @@ impl Status {
         }
         drop(state);
         self.changed.notify_one();
+        if unwritten >= MANY_UNWRITTEN {
+            self.urgent.notify_one();
+        }
+    }
+
+    /// Whether so much is not written that nothing more is to be sent.
+    pub(super) fn is_full(&self) -> bool {
+        self.unwritten_bytes.load(Ordering::Relaxed) >= MOST_UNWRITTEN
+    }
+
+    /// Waits until that is over.
+    pub(super) async fn room(&self) {
+        loop {
+            let written = self.written.notified();
+            if !self.is_full() {
+                return;
+            }
+            written.await;
+        }
     }
 
     /// A line was refused for good. Waits while many others are not written yet.
@@ -97,6 +139,7 @@ impl Status {
 
     pub(super) fn written(&self, state: &State) {
         self.unwritten.fetch_sub(state.rejected.len(), Ordering::Relaxed);
+        self.unwritten_bytes.fetch_sub(state.delivered_bytes, Ordering::Relaxed);
         self.written.notify_waiters();
     }
 
@@ -104,6 +147,7 @@ impl Status {
     pub(super) fn put_back(&self, unwritten: State) {
         let mut state = self.state();
         state.delivered += unwritten.delivered;
+        state.delivered_bytes += unwritten.delivered_bytes;
         state.rejected.splice(0..0, unwritten.rejected);
         if state.checkpoint.is_none() {
             state.checkpoint = unwritten.checkpoint;

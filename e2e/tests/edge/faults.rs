@@ -209,6 +209,29 @@ async fn dead_edges_session_is_closed_once_by_another_edge() -> Result<()> {
     Ok(())
 }
 
+/// The edge died between taking the session and recording its beginning.
+#[tokio::test]
+async fn session_whose_beginning_was_never_recorded_gets_no_end() -> Result<()> {
+    let mut fixture = Fixture::start().await?;
+    fixture.run(&[], "true").await?;
+    let began = fixture.sessions().await?[0];
+    fixture.edge.stop(Signal::KILL, DEADLINE).await?;
+    let never: Id<EphemeralSession> = Id::generate();
+    let insert = "insert into ephemeral_sessions (id, organization_id, environment_id, app_id,
+             user_id, state, edge_id, appender_id, started_at)
+         select $1, organization_id, environment_id, app_id, user_id, 'active', edge_id,
+             appender_id, now()
+         from ephemeral_sessions where id = $2";
+    fixture.client.execute(insert, &[&never.uuid(), &began.uuid()]).await?;
+    fixture.start_again().await?;
+    let (state, reason) = fixture.closed(never).await?;
+    assert_eq!((state.as_str(), reason.as_str()), ("refused", "the SSH edge died"));
+    fixture.run(&[], "true").await?;
+    let marker = *fixture.sessions().await?.last().context("no session")?;
+    assert_eq!(fixture.records_until(never, marker).await?, []);
+    Ok(())
+}
+
 /// Their rounds are in step, so both find the same sessions at the same time.
 #[tokio::test]
 async fn two_edges_that_find_a_dead_edges_sessions_close_each_once() -> Result<()> {

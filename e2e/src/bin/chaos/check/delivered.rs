@@ -34,8 +34,10 @@ type Line = (Uuid, OutputStream, u64, u64);
 #[derive(Default)]
 struct Progress {
     next: HashMap<(Uuid, OutputStream), u64>,
-    lines: HashSet<Line>,
-    events: HashSet<(Uuid, u64)>,
+    /// Which first came how many arrivals from the first.
+    lines: HashMap<Line, u64>,
+    events: HashMap<(Uuid, u64), u64>,
+    arrivals: u64,
     /// Where the lines begin that the receiver has refused for good, and where they end. They may
     /// come later all the same: a rejection that was not written down before a crash is forgotten.
     refused: HashMap<(Uuid, OutputStream, u64), u64>,
@@ -50,6 +52,26 @@ impl Progress {
             next = end;
         }
         next
+    }
+}
+
+/// What comes again after one interruption, in the order in which it first came. The rest of what was sent
+/// before the interruption may come between, on the old connection.
+#[derive(Default)]
+struct Redelivery {
+    /// Which line came again last: how many arrivals from the first it first came.
+    last: u64,
+    /// Bytes that were new since then.
+    new_bytes: u64,
+}
+
+impl Redelivery {
+    /// Notes that a line came again; tells whether that belongs to what came again before it.
+    fn goes_on_with(&mut self, first: u64) -> bool {
+        let goes_on =
+            self.last < first && self.last > 0 && self.new_bytes <= bounds::REDELIVERY_BYTES;
+        *self = Self { last: first, new_bytes: 0 };
+        goes_on
     }
 }
 
@@ -74,28 +96,31 @@ pub(super) fn check(
     let mut progress = Progress { refused, ..Progress::default() };
     // What came again since the last new line, on one connection.
     let (mut again, mut again_on) = (0, 0);
+    let mut redelivery = Redelivery::default();
     for arrival in evidence.arrivals(&drain.handle)? {
         let arrival = arrival?;
         if removed.as_deref() == Some(arrival.id.as_str()) {
             continue;
         }
-        let repeated = match arrival.span {
+        progress.arrivals += 1;
+        let first = match arrival.span {
             Some(span) => line(&arrival, span, drain, recorded, &mut progress, verdict),
             None => event(&arrival, drain, recorded, &mut progress, verdict),
         };
-        if repeated {
+        let sent = u64::from(arrival.sent_bytes);
+        if let Some(first) = first {
             totals.repeated_lines += 1;
-            totals.repeated_bytes += u64::from(arrival.sent_bytes);
-            if again == 0 || again_on != arrival.batch {
-                totals.redeliveries += u64::from(again == 0);
-                again = if again_on == arrival.batch { again } else { 0 };
-                again_on = arrival.batch;
+            totals.repeated_bytes += sent;
+            totals.redeliveries += u64::from(!redelivery.goes_on_with(first));
+            if again_on != arrival.batch {
+                (again, again_on) = (0, arrival.batch);
             }
-            again += u64::from(arrival.sent_bytes);
+            again += sent;
             totals.largest_repeat = totals.largest_repeat.max(again);
         } else {
             totals.lines += 1;
             totals.bytes += arrival.span.map_or(0, |span| span.length);
+            redelivery.new_bytes += sent;
             again = 0;
         }
     }
@@ -121,7 +146,7 @@ pub(super) fn check(
     Ok(totals)
 }
 
-/// A line of output; tells whether it came before.
+/// A line of output; tells when it came before, if it did.
 fn line(
     arrival: &Arrival,
     span: Span,
@@ -129,7 +154,7 @@ fn line(
     recorded: &Recorded,
     progress: &mut Progress,
     verdict: &mut Verdict,
-) -> bool {
+) -> Option<u64> {
     let Span { stream, offset, length } = span;
     let (session, name) = (arrival.session, stream.as_str());
     let at = format!("{}: session {session}, {name}, offset {offset}", drain.handle);
@@ -144,9 +169,11 @@ fn line(
         verdict.findings.add("delivered", format!("{at}: the line's id is {}", arrival.id));
     }
     let next = progress.next(session, stream);
-    if !progress.lines.insert((session, stream, offset, length)) {
-        return true;
+    let line = (session, stream, offset, length);
+    if let Some(first) = progress.lines.get(&line) {
+        return Some(*first);
     }
+    progress.lines.insert(line, progress.arrivals);
     if offset > next {
         verdict.lost += offset - next;
         verdict.findings.add("lost", format!("{at}: it comes after byte {next}"));
@@ -155,24 +182,26 @@ fn line(
         verdict.findings.add("delivered", sentence);
     }
     progress.next.insert((session, stream), next.max(offset + length));
-    false
+    None
 }
 
-/// A line that is no output; tells whether it came before.
+/// A line that is no output; tells when it came before, if it did.
 fn event(
     arrival: &Arrival,
     drain: &Drain,
     recorded: &Recorded,
     progress: &mut Progress,
     verdict: &mut Verdict,
-) -> bool {
+) -> Option<u64> {
     let (session, seq) = (arrival.session, arrival.seq);
     let events = recorded.sessions.get(&session).map(|session| &session.events);
     if !events.is_some_and(|events| events.contains(&seq)) {
         let sentence = format!("{}: session {session} has no event {seq}", drain.handle);
         verdict.findings.add("delivered", sentence);
     }
-    !progress.events.insert((session, seq))
+    let first = progress.events.get(&(session, seq)).copied();
+    progress.events.entry((session, seq)).or_insert(progress.arrivals);
+    first
 }
 
 /// Everything that is recorded has come.
@@ -194,7 +223,7 @@ fn ends(drain: &Drain, recorded: &Recorded, progress: &Progress, verdict: &mut V
             }
         }
         for seq in &session.events {
-            let came = progress.events.contains(&(id, *seq));
+            let came = progress.events.contains_key(&(id, *seq));
             if !came && !rejected_ids.contains(format!("{id}:{seq}").as_str()) {
                 verdict.lost += 1;
                 let sentence = format!("{}: session {id}: event {seq} never came", drain.handle);
@@ -214,7 +243,7 @@ fn rejections(drain: &Drain, progress: &Progress, verdict: &mut Verdict) {
     }
     for id in refused.difference(&rejected) {
         let Some(((session, stream, offset), end)) = parse_id(id) else { continue };
-        if !progress.lines.contains(&(session, stream, offset, end - offset)) {
+        if !progress.lines.contains_key(&(session, stream, offset, end - offset)) {
             verdict.lost += end - offset;
             let sentence =
                 format!("{}: {id} was refused, and is not counted as that", drain.handle);
@@ -259,4 +288,20 @@ fn middle_line(evidence: &Evidence, drain: &str) -> Result<String> {
     }
     let middle = ids.len() / 2;
     ids.into_iter().nth(middle).ok_or_else(|| anyhow::anyhow!("no line arrived"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redelivery_ends_where_something_comes_a_third_time_or_much_that_is_new_comes() {
+        let mut redelivery = Redelivery::default();
+        assert!(!redelivery.goes_on_with(5));
+        redelivery.new_bytes = 1000;
+        assert!(redelivery.goes_on_with(6) && redelivery.goes_on_with(9));
+        assert!(!redelivery.goes_on_with(6));
+        redelivery.new_bytes = bounds::REDELIVERY_BYTES + 1;
+        assert!(!redelivery.goes_on_with(7));
+    }
 }
