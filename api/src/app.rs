@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use model::validation::FieldError;
 use model::{
     App as AppKind, Database, Drain, Environment, EphemeralSession, Handle, Id, Organization, Role,
     User,
@@ -17,7 +18,6 @@ use crate::{Config, Settings};
 pub(crate) mod apps;
 pub(crate) mod certificates;
 pub(crate) mod databases;
-pub(crate) mod destination;
 pub(crate) mod environments;
 pub(crate) mod log_drains;
 pub(crate) mod me;
@@ -26,12 +26,10 @@ pub(crate) mod rate_limit;
 pub(crate) mod sessions;
 pub(crate) mod sign_in;
 pub(crate) mod tokens;
-pub(crate) mod validation;
 
 use passwords::Passwords;
 use rate_limit::RateLimits;
 use tokens::AccessTokens;
-use validation::FieldError;
 
 /// Why a use case did not do it; a variant per way to tell.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +85,12 @@ pub(crate) enum AppError {
     /// Something that cannot happen, or a library that failed.
     #[error("{0}")]
     Internal(String),
+}
+
+impl From<Vec<FieldError>> for AppError {
+    fn from(errors: Vec<FieldError>) -> Self {
+        Self::Invalid(errors)
+    }
 }
 
 /// What every use case works with.

@@ -37,6 +37,15 @@ impl Batch {
         self.ends.len()
     }
 
+    /// One of its lines, by its number.
+    pub(crate) fn line(&self, number: usize) -> Option<&[u8]> {
+        let begin = match number.checked_sub(1) {
+            Some(before) => *self.ends.get(before)?,
+            None => 0,
+        };
+        self.bytes.get(begin..*self.ends.get(number)?)
+    }
+
     /// The same for the same lines.
     pub(crate) fn id(&self) -> String {
         let digest = Sha256::digest(&self.bytes);
@@ -46,9 +55,16 @@ impl Batch {
 
     /// Two batches of half as many lines; None if there is but one line.
     pub(crate) fn halves(&self) -> Option<(Self, Self)> {
-        let middle = self.ends.len() / 2;
-        let at = *self.ends.get(middle.checked_sub(1)?)?;
-        let (first, second) = self.ends.split_at(middle);
+        self.split(self.ends.len() / 2)
+    }
+
+    /// The first so many lines and the others; None if one of the two would have none.
+    pub(crate) fn split(&self, count: usize) -> Option<(Self, Self)> {
+        if count >= self.ends.len() {
+            return None;
+        }
+        let at = *self.ends.get(count.checked_sub(1)?)?;
+        let (first, second) = self.ends.split_at(count);
         Some((
             Self { bytes: self.bytes.slice(..at), ends: first.to_vec(), checkpoint: None },
             Self {

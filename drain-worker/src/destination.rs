@@ -1,18 +1,29 @@
 //! Where lines go: one file per kind of endpoint, each with the same anatomy: a configuration that
 //! is parsed and checked, a connection, sending a batch, and what each failure means.
 
+pub(crate) mod datadog;
+pub(crate) mod elasticsearch;
+mod http;
 pub(crate) mod https_post;
+pub(crate) mod logdna;
+pub(crate) mod loki;
+pub(crate) mod otlp_http;
+pub(crate) mod splunk_hec;
+pub(crate) mod sumologic;
 pub(crate) mod syslog_tls;
+
+pub(crate) use http::HttpConfigError;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde_json::{Map, Value};
 
 use crate::batch::Batch;
 use crate::trace::Trace;
 
 /// What to do about a batch that could not be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Remedy {
     /// Send everything unconfirmed again, after a while; the endpoint may say after how long.
     Retry(Option<Duration>),
@@ -24,6 +35,9 @@ pub(crate) enum Remedy {
     Halve,
     /// Some line of it is refused: find it.
     Isolate,
+    /// Of its first `upto` lines, one at least, these are refused, by their numbers, each for a reason,
+    /// and the others are delivered; what follows them is not.
+    Refuse { lines: Vec<(usize, String)>, upto: usize },
 }
 
 /// A batch was not delivered.
@@ -53,5 +67,18 @@ pub(crate) trait Destination: Send {
     async fn confirmed(&mut self, pressed: bool) -> Result<usize, Failure>;
 
     /// The object to keep of an encoded line that was refused.
-    fn rejected(&self, line: &[u8]) -> serde_json::Value;
+    fn rejected(&self, line: &[u8]) -> Value;
+}
+
+/// Fields as a JSON object.
+fn object(fields: Vec<(&'static str, String)>) -> Map<String, Value> {
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
+}
+
+/// Writes a JSON value on one line, with something before and after it.
+fn write_json(out: &mut Vec<u8>, before: &[u8], value: &Value, after: &[u8]) {
+    out.extend_from_slice(before);
+    // Writing to a Vec cannot fail.
+    drop(serde_json::to_writer(&mut *out, value));
+    out.extend_from_slice(after);
 }

@@ -1,5 +1,9 @@
 //! A drain's row to the parts of its pipeline.
 
+use destinations::{
+    self as config, BodyFormat, Credentials, Framing, InsightOps, Keys, Kind, Papertrail,
+    SolarWinds, TokenPlace,
+};
 use log_stream::Position;
 use model::{Drain as DrainKind, Id, OpenError, Source};
 use serde::de::DeserializeOwned;
@@ -8,20 +12,26 @@ use store::leases::WorkableDrain;
 use store::{Store, StoreError};
 
 use crate::batch::BatchLimits;
-use crate::destination::Destination;
-use crate::destination::https_post::{
-    HttpsConfigError, HttpsPost, HttpsPostConfig, HttpsPostCredentials,
+use crate::destination::syslog_tls::SyslogTls;
+use crate::destination::{
+    Destination, HttpConfigError, datadog, elasticsearch, https_post, logdna, loki, otlp_http,
+    splunk_hec, sumologic,
 };
-use crate::destination::syslog_tls::{SyslogTls, SyslogTlsConfig};
 use crate::encode::Encode;
 use crate::encode::json::JsonEncoder;
 use crate::encode::syslog::SyslogEncoder;
 use crate::lines::{Checkpoint, Cuts, Wanted};
 use crate::pipeline::Context;
-use crate::tls::TlsConfigError;
+use crate::tls::{Endpoint, TlsConfigError};
 
 /// Of bytes: a large write for TLS and TCP.
 const LARGEST_SYSLOG_BATCH: usize = 128 * 1024;
+/// Of bytes of a line: Papertrail takes messages of 100,000 bytes (help.papertrailapp.com,
+/// "Troubleshooting remote syslog reachability"); the header takes some of them.
+const PAPERTRAIL_LINE: usize = 96 * 1024;
+/// Of bytes of a line: Rapid7's own clients split at 65,536 characters (their repository `r7insight_java`); what
+/// JSON adds is in it.
+const INSIGHTOPS_LINE: usize = 8 * 1024;
 
 /// What a pipeline is made of.
 pub(crate) struct Drain {
@@ -36,14 +46,14 @@ pub(crate) struct Drain {
 pub(crate) enum DrainError {
     #[error("the drain's {0} cannot be read: {1}")]
     Invalid(&'static str, serde_json::Error),
-    #[error("the drain's kind `{0}` is unknown to this version")]
+    #[error("the drain's kind `{0}` is unknown to this version: update this worker")]
     Kind(String),
     #[error("the drain's credentials cannot be opened: {0}; set them again")]
     Sealed(#[from] OpenError),
     #[error(transparent)]
     Tls(#[from] TlsConfigError),
     #[error(transparent)]
-    Https(#[from] HttpsConfigError),
+    Http(#[from] HttpConfigError),
 }
 
 /// The sources that a drain takes.
@@ -60,46 +70,145 @@ pub(crate) fn sources(row: &WorkableDrain) -> Vec<Source> {
 
 /// Checks a drain's configuration and makes its parts; connects to nothing.
 pub(crate) fn prepare(context: &Context, row: &WorkableDrain) -> Result<Drain, DrainError> {
+    let kind = Kind::from_kept(&row.kind).ok_or_else(|| DrainError::Kind(row.kind.clone()))?;
+    let config = config::Destination::from_kept(kind, row.destination.clone())
+        .map_err(|error| DrainError::Invalid("destination", error))?;
+    let Parts { limits, line_bytes, encoder, destination } =
+        parts(context, row, &config, &credentials(context, row)?)?;
     let redraws = parse("option `redraws`", Value::from(row.redraws.as_str()))?;
+    let batch = BatchLimits {
+        bytes: context.batch.bytes.min(limits.bytes),
+        lines: context.batch.lines.min(limits.lines),
+    };
     let wanted = Wanted {
         sources: sources(row),
-        cuts: Cuts { limit: context.line_bytes, redraws },
+        cuts: Cuts { limit: context.line_bytes.min(line_bytes), redraws },
         control_sequences: parse(
             "option `control_sequences`",
             Value::from(row.control_sequences.as_str()),
         )?,
         open_limit: context.batch.bytes,
     };
-    let destination = row.destination.clone();
-    let egress = context.egress.clone();
-    let mut batch = context.batch;
-    let (encoder, destination): (Box<dyn Encode>, Box<dyn Destination>) = match row.kind.as_str() {
-        "syslog_tls_tcp" => {
-            let config: SyslogTlsConfig = parse("destination", destination)?;
-            let (window, bytes) = (context.redelivery_window, context.redelivery_bytes);
-            // What is confirmed is whole batches.
-            batch.bytes = batch.bytes.min(LARGEST_SYSLOG_BATCH);
-            let syslog = SyslogTls::new(&config, egress, window, bytes)?;
-            (Box::new(SyslogEncoder::new()), Box::new(syslog))
-        }
-        "https_post" => {
-            let config: HttpsPostConfig = parse("destination", destination)?;
-            let credentials = match &row.sealed_credentials {
-                None => HttpsPostCredentials::default(),
-                Some(sealed) => {
-                    let opened = context.opening_key.open(row.id.uuid(), sealed)?;
-                    // Without serde's words, which could quote a secret.
-                    serde_json::from_slice::<Option<_>>(opened.expose())
-                        .map_err(|_| OpenError)?
-                        .unwrap_or_default()
-                }
-            };
-            let https = HttpsPost::new(&config, &credentials, egress)?;
-            (Box::new(JsonEncoder::new(config.format)), Box::new(https))
-        }
-        kind => return Err(DrainError::Kind(kind.to_owned())),
-    };
     Ok(Drain { batch, wanted, encoder, destination })
+}
+
+/// What a kind of destination is made of, and how much it takes: of a batch, and of a line before it
+/// is encoded.
+struct Parts {
+    limits: BatchLimits,
+    line_bytes: usize,
+    encoder: Box<dyn Encode>,
+    destination: Box<dyn Destination>,
+}
+
+impl Parts {
+    fn new(
+        limits: BatchLimits,
+        line_bytes: usize,
+        (encoder, destination): (Box<dyn Encode>, impl Destination + 'static),
+    ) -> Self {
+        Self { limits, line_bytes, encoder, destination: Box::new(destination) }
+    }
+}
+
+fn parts(
+    context: &Context,
+    row: &WorkableDrain,
+    config: &config::Destination,
+    credentials: &Credentials,
+) -> Result<Parts, DrainError> {
+    let egress = context.egress.clone();
+    let environment = row.environment_handle.as_str();
+    let unlimited = BatchLimits { bytes: usize::MAX, lines: usize::MAX };
+    let any = usize::MAX;
+    let token = credentials.token.as_ref().map(|token| token.expose().as_str());
+    let in_data = token.map(|token| format!("{token}@41058"));
+    let syslog =
+        |framing, token| -> Box<dyn Encode> { Box::new(SyslogEncoder::new(framing, token)) };
+    Ok(match config {
+        config::Destination::SyslogTlsTcp(config) => {
+            let token = token.map(|token| (token, config.token));
+            let endpoint = Endpoint::new(
+                &config.host,
+                config.port,
+                config.server_name.as_ref().unwrap_or(&config.host),
+                config.ca_certificates.as_deref(),
+                credentials,
+            )?;
+            stream(context, endpoint, any, syslog(config.framing, token))
+        }
+        config::Destination::Papertrail(Papertrail { host, port, ca_certificates }) => {
+            let endpoint =
+                Endpoint::new(host, *port, host, ca_certificates.as_deref(), credentials)?;
+            stream(context, endpoint, PAPERTRAIL_LINE, syslog(Framing::Lf, None))
+        }
+        config::Destination::SolarWinds(SolarWinds { host, port, ca_certificates }) => {
+            let endpoint =
+                Endpoint::new(host, *port, host, ca_certificates.as_deref(), credentials)?;
+            let token = in_data.as_deref().map(|token| (token, TokenPlace::StructuredData));
+            stream(context, endpoint, any, syslog(Framing::Lf, token))
+        }
+        config::Destination::InsightOps(InsightOps { host, port, ca_certificates }) => {
+            let endpoint =
+                Endpoint::new(host, *port, host, ca_certificates.as_deref(), credentials)?;
+            let token = token.ok_or(HttpConfigError::Missing("token"))?;
+            let encoder = JsonEncoder::new(BodyFormat::JsonLines, Keys::Spillway).after(token);
+            stream(context, endpoint, INSIGHTOPS_LINE, Box::new(encoder))
+        }
+        config::Destination::HttpsPost(config) => {
+            Parts::new(unlimited, any, https_post::prepare(config, credentials, egress)?)
+        }
+        config::Destination::Datadog(config) => {
+            let made = datadog::prepare(config, credentials, egress)?;
+            Parts::new(datadog::LIMITS, datadog::LINE_BYTES, made)
+        }
+        config::Destination::SplunkHec(config) => {
+            let made = splunk_hec::prepare(config, credentials, egress)?;
+            Parts::new(splunk_hec::LIMITS, splunk_hec::LINE_BYTES, made)
+        }
+        config::Destination::Elasticsearch(config) => {
+            let made = elasticsearch::prepare(config, credentials, egress)?;
+            Parts::new(elasticsearch::LIMITS, any, made)
+        }
+        config::Destination::Loki(config) => {
+            let made = loki::prepare(config, credentials, egress)?;
+            Parts::new(loki::LIMITS, loki::LINE_BYTES, made)
+        }
+        config::Destination::OtlpHttp(config) => {
+            let made = otlp_http::prepare(config, credentials, egress)?;
+            Parts::new(otlp_http::LIMITS, any, made)
+        }
+        config::Destination::SumoLogic(config) => {
+            let made = sumologic::prepare(config, credentials, environment, egress)?;
+            Parts::new(sumologic::LIMITS, sumologic::LINE_BYTES, made)
+        }
+        config::Destination::LogDna(config) => {
+            let made = logdna::prepare(config, credentials, environment, egress)?;
+            Parts::new(logdna::LIMITS, logdna::LINE_BYTES, made)
+        }
+    })
+}
+
+/// A receiver that acknowledges nothing.
+fn stream(
+    context: &Context,
+    endpoint: Endpoint,
+    line_bytes: usize,
+    encoder: Box<dyn Encode>,
+) -> Parts {
+    // What is confirmed is whole batches.
+    let limits = BatchLimits { bytes: LARGEST_SYSLOG_BATCH, lines: usize::MAX };
+    let (window, bytes) = (context.redelivery_window, context.redelivery_bytes);
+    let destination = SyslogTls::new(endpoint, context.egress.clone(), window, bytes);
+    Parts::new(limits, line_bytes, (encoder, destination))
+}
+
+fn credentials(context: &Context, row: &WorkableDrain) -> Result<Credentials, DrainError> {
+    let Some(sealed) = &row.sealed_credentials else { return Ok(Credentials::default()) };
+    let opened = context.opening_key.open(row.id.uuid(), sealed)?;
+    // Without serde's words, which could quote a secret.
+    let read = serde_json::from_slice::<Option<_>>(opened.expose()).map_err(|_| OpenError)?;
+    Ok(read.unwrap_or_default())
 }
 
 fn parse<T: DeserializeOwned>(what: &'static str, value: Value) -> Result<T, DrainError> {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use destinations::Credentials;
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -24,6 +25,8 @@ pub(crate) enum TlsConfigError {
     NoSystemRoots,
     #[error("`{0}` is no name that a certificate can have")]
     Name(String),
+    #[error("the credentials `client_certificate` and `client_key` cannot be used: {0}")]
+    Identity(String),
     #[error("TLS cannot be set up: {0}")]
     Rustls(#[from] rustls::Error),
 }
@@ -39,12 +42,14 @@ pub(crate) struct Endpoint {
 
 impl Endpoint {
     /// `host` is dialled, and its certificate must be for `server_name`, by one of the authorities
-    /// in `ca_certificates` or else by one that the system trusts.
+    /// in `ca_certificates` or else by one that the system trusts. It is shown the credentials' client
+    /// certificate, if there is one.
     pub(crate) fn new(
         host: &str,
         port: u16,
         server_name: &str,
         ca_certificates: Option<&str>,
+        credentials: &Credentials,
     ) -> Result<Self, TlsConfigError> {
         let name = server_name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
         let server_name = ServerName::try_from(name.unwrap_or(server_name).to_owned())
@@ -52,8 +57,20 @@ impl Endpoint {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-            .with_root_certificates(roots(ca_certificates)?)
-            .with_no_client_auth();
+            .with_root_certificates(roots(ca_certificates)?);
+        let config = match (&credentials.client_certificate, &credentials.client_key) {
+            (Some(certificate), Some(key)) => {
+                let unusable =
+                    |error: &dyn std::fmt::Display| TlsConfigError::Identity(error.to_string());
+                let chain = CertificateDer::pem_slice_iter(certificate.expose().as_bytes())
+                    .collect::<Result<Vec<_>, _>>()
+                    .map_err(|error| unusable(&error))?;
+                let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
+                    .map_err(|_| unusable(&"the key is not in PEM form"))?;
+                config.with_client_auth_cert(chain, key).map_err(|error| unusable(&error))?
+            }
+            _ => config.with_no_client_auth(),
+        };
         let connector = TlsConnector::from(Arc::new(config));
         Ok(Self { host: host.to_owned(), port, server_name, connector })
     }

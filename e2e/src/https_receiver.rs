@@ -38,8 +38,8 @@ pub struct Received {
     pub headers: HeaderMap,
     /// The body, decompressed.
     pub body: Bytes,
-    /// The body's length as it was sent.
-    pub sent_bytes: usize,
+    /// The body as it was sent.
+    pub sent: Bytes,
     /// What was answered; none if the connection was closed or stalled.
     pub status: Option<u16>,
 }
@@ -55,6 +55,15 @@ pub enum Answer {
         headers: Vec<(String, String)>,
         /// The wait before the answer.
         after: Duration,
+    },
+    /// Answer at once with a body.
+    Body {
+        /// The status.
+        status: u16,
+        /// Headers, such as `Set-Cookie`.
+        headers: Vec<(String, String)>,
+        /// The body.
+        body: Bytes,
     },
     /// Never answer, and keep the connection.
     Stall,
@@ -115,6 +124,12 @@ impl Answer {
     #[must_use]
     pub const fn slow(status: u16, after: Duration) -> Self {
         Self::Status { status, headers: Vec::new(), after }
+    }
+
+    /// Answers at once with a status and JSON.
+    #[must_use]
+    pub fn json(status: u16, body: &Value) -> Self {
+        Self::Body { status, headers: Vec::new(), body: body.to_string().into() }
     }
 
     /// Answers with a status and `Retry-After`.
@@ -238,21 +253,25 @@ async fn answer(request: Request<Incoming>, state: Shared) -> io::Result<Respons
     let (head, body) = request.into_parts();
     let sent = Limited::new(body, LARGEST_BODY).collect().await.map_err(io::Error::other)?;
     let sent = sent.to_bytes();
-    let gzip = head.headers.get("content-encoding").is_some_and(|value| value == "gzip");
-    let body = if gzip { gunzip(&sent)? } else { sent.clone() };
+    let encoding = head.headers.get("content-encoding").and_then(|value| value.to_str().ok());
+    let body = match encoding {
+        Some("gzip") => gunzip(&sent)?,
+        Some("zstd") => zstd::bulk::decompress(&sent, LARGEST_BODY)?.into(),
+        _ => sent.clone(),
+    };
     let mut received = Received {
         at: SystemTime::now(),
         method: head.method.to_string(),
         path: head.uri.to_string(),
         headers: head.headers,
         body,
-        sent_bytes: sent.len(),
+        sent,
         status: None,
     };
     let answer = state.with(|state| {
         let answer = (state.script)(&received);
         // Kept with its answer in one step: a peer that knows the answer finds the request here.
-        if let Answer::Status { status, .. } = answer {
+        if let Answer::Status { status, .. } | Answer::Body { status, .. } = answer {
             received.status = Some(status);
         }
         state.requests.push(received);
@@ -266,6 +285,13 @@ async fn answer(request: Request<Incoming>, state: Shared) -> io::Result<Respons
                 response = response.header(name, value);
             }
             response.body(Full::default()).map_err(io::Error::other)
+        }
+        Answer::Body { status, headers, body } => {
+            let mut response = Response::builder().status(status);
+            for (name, value) in headers {
+                response = response.header(name, value);
+            }
+            response.body(Full::new(body)).map_err(io::Error::other)
         }
         Answer::Stall => {
             let never: Infallible = std::future::pending().await;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use bytes::{Buf as _, Bytes, BytesMut};
+use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
@@ -51,6 +52,7 @@ struct State {
     peers: Vec<SocketAddr>,
     plans: VecDeque<Plan>,
     rest: Duration,
+    is_framed_by_lf: bool,
 }
 
 /// The receiver; it stops, with its connections, when dropped.
@@ -75,9 +77,24 @@ impl TlsSink {
 
     /// Starts on a socket that listens already: with buffers of its own, in another network.
     pub fn start_on(certificate: &ServerCertificate, listener: TcpListener) -> Result<Self> {
+        Self::with_config(certificate, certificate.server_config()?, listener)
+    }
+
+    /// Starts on a free port of 127.0.0.1 and takes only clients with a certificate of this authority.
+    pub async fn start_for_clients_of(authority: &str) -> Result<Self> {
+        let certificate = ServerCertificate::for_localhost()?;
+        let config = certificate.server_config_for_clients_of(authority)?;
+        Self::with_config(&certificate, config, TcpListener::bind(("127.0.0.1", 0)).await?)
+    }
+
+    fn with_config(
+        certificate: &ServerCertificate,
+        config: Arc<ServerConfig>,
+        listener: TcpListener,
+    ) -> Result<Self> {
         let address = listener.local_addr()?;
         let state = Arc::new(Mutex::new(State::default()));
-        let acceptor = TlsAcceptor::from(certificate.server_config()?);
+        let acceptor = TlsAcceptor::from(config);
         #[allow(clippy::disallowed_methods, reason = "it is aborted when the sink is dropped")]
         let task = tokio::spawn(accept(listener, acceptor, Arc::clone(&state))).abort_handle();
         Ok(Self { address, authority: certificate.authority.clone(), state, task })
@@ -103,6 +120,11 @@ impl TlsSink {
     /// Rests for so long after every 100 messages.
     pub fn rest(&self, rest: Duration) {
         lock(&self.state).rest = rest;
+    }
+
+    /// Takes an LF as the end of each message of the next connections, instead of its length in front.
+    pub fn frame_by_lf(&self) {
+        lock(&self.state).is_framed_by_lf = true;
     }
 
     /// Whence the connections came whose TLS handshake succeeded.
@@ -154,11 +176,11 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, state: Arc<Mutex<S
 }
 
 async fn receive(mut stream: TlsStream<TcpStream>, state: &Mutex<State>) -> io::Result<()> {
-    let plan = {
+    let (plan, by_lf) = {
         let mut state = lock(state);
         state.connections += 1;
         state.peers.extend(stream.get_ref().0.peer_addr());
-        state.plans.pop_front()
+        (state.plans.pop_front(), state.is_framed_by_lf)
     };
     let mut buffer = BytesMut::new();
     let mut received = 0;
@@ -166,7 +188,8 @@ async fn receive(mut stream: TlsStream<TcpStream>, state: &Mutex<State>) -> io::
         if let Some(plan) = plan.filter(|plan| plan.messages == received) {
             return end(stream, plan.ending).await;
         }
-        if let Some(message) = take_message(&mut buffer)? {
+        let message = if by_lf { take_line(&mut buffer) } else { take_message(&mut buffer)? };
+        if let Some(message) = message {
             let rest = {
                 let mut state = lock(state);
                 state.messages.push(message);
@@ -197,6 +220,14 @@ pub fn take_message(buffer: &mut BytesMut) -> io::Result<Option<Bytes>> {
     }
     buffer.advance(space + 1);
     Ok(Some(buffer.split_to(length).freeze()))
+}
+
+/// Cuts `MESSAGE LF` off the front (RFC 6587, section 3.4.2), once it is complete.
+fn take_line(buffer: &mut BytesMut) -> Option<Bytes> {
+    let end = buffer.iter().position(|&byte| byte == b'\n')?;
+    let line = buffer.split_to(end).freeze();
+    buffer.advance(1);
+    Some(line)
 }
 
 /// Ends a connection so.

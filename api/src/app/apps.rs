@@ -8,9 +8,9 @@ use store::apps::{App as StoredApp, AppChange, Variable, VariablesChange};
 use store::environments::Environment;
 use utoipa::ToSchema;
 
-use crate::app::validation::Checks;
 use crate::app::{App, AppError, PageRequest, handle_taken};
 use crate::authz::{ChangeApps, Permit, ReadApps, ReadConfiguration};
+use model::validation::{Checks, FieldError};
 
 const MOST_VARIABLES: usize = 500;
 const LONGEST_VALUE: usize = 64 * 1024;
@@ -90,7 +90,7 @@ fn check(image: Option<&str>, command: Option<&[String]>) -> Result<(), AppError
             "must have at most 32768 bytes and no NUL",
         );
     }
-    checks.finish()
+    Ok(checks.finish()?)
 }
 
 /// Apps of an environment.
@@ -199,9 +199,7 @@ pub(crate) async fn configure(
         VariablesChange::Done(revision) => Ok((app.store.variables(id).await?, revision)),
         VariablesChange::Changed => Err(AppError::RevisionChanged),
         VariablesChange::TooMany => {
-            let mut checks = Checks::default();
-            checks.rule(false, "variables", &most);
-            checks.finish().and(Err(AppError::NotFound))
+            Err(AppError::Invalid(vec![FieldError::new("variables", &*most)]))
         }
     }
 }

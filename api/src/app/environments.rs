@@ -5,9 +5,9 @@ use serde::Deserialize;
 use store::environments::{Deletion, Environment, EnvironmentChange};
 use utoipa::ToSchema;
 
-use crate::app::validation::Checks;
 use crate::app::{App, AppError, Caller, PageRequest, handle_taken};
 use crate::authz::{ChangeEnvironments, Permit, ReadEnvironments};
+use model::validation::Checks;
 
 /// An environment to create. Limits that are left out take a default.
 #[derive(Deserialize, ToSchema)]

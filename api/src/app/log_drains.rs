@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use destinations::{AnyDestination, Credentials, Kind};
 use model::{Handle, Id};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -11,12 +12,9 @@ use store::log_drains::{LogDrain, LogDrainChange, NewLogDrain};
 use utoipa::ToSchema;
 
 use crate::app::apps::null_is_a_value;
-use crate::app::destination::{
-    Credentials, Destination, Kind, checked, checked_credentials, same_server,
-};
-use crate::app::validation::Checks;
 use crate::app::{App, AppError, PageRequest, handle_taken};
 use crate::authz::{ChangeDrains, Permit, ReadDrains};
+use model::validation::Checks;
 
 const TEST_PATIENCE: Duration = Duration::from_secs(10);
 const HANDLES: &str = "log_drains_environment_id_handle_key";
@@ -52,7 +50,7 @@ pub(crate) struct LogDrainToCreate {
     /// The kind of endpoint.
     kind: Kind,
     /// Where it sends, in the form of its kind.
-    #[schema(value_type = Destination)]
+    #[schema(value_type = AnyDestination)]
     destination: Value,
     /// What it shows there; never answered.
     #[schema(write_only)]
@@ -81,10 +79,10 @@ pub(crate) struct LogDrainPatch {
     #[schema(value_type = Option<String>, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
     handle: Option<Handle>,
     /// Where it sends, in whole, in the form of its kind.
-    #[schema(value_type = Option<Destination>)]
+    #[schema(value_type = Option<AnyDestination>)]
     destination: Option<Value>,
-    /// What it shows there, in whole; null takes it away. Needed when the URL's scheme, host or port
-    /// changes, so that nobody sends the old credentials to a server of their own.
+    /// What it shows there, in whole; null takes it away. Needed when the host or port changes, so
+    /// that nobody sends the old credentials to a server of their own.
     #[serde(default, deserialize_with = "null_is_a_value")]
     #[schema(value_type = Option<Credentials>, write_only)]
     credentials: Option<Option<Credentials>>,
@@ -137,10 +135,9 @@ pub(crate) async fn create(
 ) -> Result<LogDrain, AppError> {
     let id = Id::generate();
     let mut checks = Checks::default();
-    let destination = checks.keep(checked(request.kind, request.destination));
-    let credentials = request.credentials.as_ref();
-    let credentials =
-        credentials.and_then(|it| checks.keep(checked_credentials(request.kind, it)).flatten());
+    let destination = checks.keep(request.kind.checked(request.destination));
+    let credentials = request.credentials.unwrap_or_default().checked(request.kind);
+    let credentials = checks.keep(credentials).flatten();
     let sources = [request.drain_apps, request.drain_databases, request.drain_ephemeral_sessions];
     check_sources(&mut checks, sources);
     checks.finish()?;
@@ -180,22 +177,22 @@ pub(crate) async fn update(
     patch: LogDrainPatch,
 ) -> Result<LogDrain, AppError> {
     let drain = permit.thing();
-    let kind = Kind::from_kept(&drain.kind)?;
+    let kind = Kind::from_kept(&drain.kind).ok_or_else(|| {
+        AppError::Internal(format!("a drain has the unknown kind {}", drain.kind))
+    })?;
     let mut checks = Checks::default();
-    let destination = patch.destination.and_then(|it| checks.keep(checked(kind, it)));
+    let destination = patch.destination.and_then(|it| checks.keep(kind.checked(it)));
     if let Some(destination) = &destination {
         checks.rule(
             !drain.has_credentials
                 || patch.credentials.is_some()
-                || same_server(destination, &drain.destination),
+                || kind.is_same_server(destination, &drain.destination),
             "credentials",
-            "must be given again, or null, because the URL leads to another server",
+            "must be given again, or null, because the destination is another server",
         );
     }
-    let credentials = patch
-        .credentials
-        .as_ref()
-        .map(|it| it.as_ref().and_then(|it| checks.keep(checked_credentials(kind, it)).flatten()));
+    let credentials =
+        patch.credentials.map(|it| checks.keep(it.unwrap_or_default().checked(kind)).flatten());
     check_sources(
         &mut checks,
         [

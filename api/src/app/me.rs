@@ -10,8 +10,8 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::app::tokens::{API_TOKEN_PREFIX, hash, random_text};
-use crate::app::validation::{Checks, FieldError};
 use crate::app::{App, AppError, Caller, PageRequest};
+use model::validation::{Checks, FieldError};
 
 /// A key to register.
 #[derive(Deserialize, ToSchema)]

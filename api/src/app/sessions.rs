@@ -8,9 +8,9 @@ use store::environments::Environment;
 use store::sessions::{EphemeralSession, RequestedSession, SessionFilter};
 use utoipa::ToSchema;
 
-use crate::app::validation::Checks;
 use crate::app::{App, AppError, Caller, PageRequest, Subject as _, certificates, me};
 use crate::authz::{OpenSessions, Permit, ReadAllSessions, ReadOwnSessions};
+use model::validation::Checks;
 
 /// A session to open.
 #[derive(Deserialize, ToSchema)]

@@ -1,6 +1,7 @@
 //! `/v1/log-drains`.
 
 use actix_web::{HttpResponse, web};
+use destinations::{AnyDestination, Kind};
 use model::{Drain as DrainKind, Environment, Handle, Id};
 use serde::Serialize;
 use serde_json::Value;
@@ -8,7 +9,6 @@ use store::log_drains::LogDrain as Stored;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use crate::app::destination::{Destination, Kind};
 use crate::app::log_drains::{self, ControlSequences, LogDrainPatch, LogDrainToCreate, Redraws};
 use crate::http::openapi::{Failure, IfMatch};
 use crate::http::page::{self, HandleQuery, Page};
@@ -28,7 +28,7 @@ struct LogDrain {
     handle: Handle,
     #[schema(value_type = Kind)]
     kind: String,
-    #[schema(value_type = Destination)]
+    #[schema(value_type = AnyDestination)]
     destination: Value,
     /// Whether it has credentials; they are never shown.
     has_credentials: bool,

@@ -13,8 +13,8 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::app::AppError;
-use crate::app::validation::FieldError;
 use crate::http::trace;
+use model::validation::FieldError;
 
 const INVALID: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
 const NOT_FOUND: &str =

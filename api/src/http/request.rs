@@ -11,11 +11,11 @@ use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, IF_MATCH};
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, web};
 use serde::de::DeserializeOwned;
 
-use crate::app::validation::parse_json;
 use crate::app::{AppError, Caller, sign_in};
 use crate::http::Shared;
 use crate::http::problem::Problem;
 use crate::http::trace::SignedInUser;
+use model::validation::parse_json;
 
 /// Bytes in a body, at most.
 pub(crate) const BODY_LIMIT: usize = 1024 * 1024;

@@ -8,6 +8,7 @@ mod role;
 mod sealing;
 mod secret;
 mod timestamp;
+pub mod validation;
 
 pub use event::{Event, ExitStatus, OutputStream, SessionStarted, TerminalSize};
 pub use handle::{Handle, InvalidHandle};

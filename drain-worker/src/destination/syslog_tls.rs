@@ -19,7 +19,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use rustix::net::sockopt;
-use serde::Deserialize;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -30,7 +29,7 @@ use crate::batch::Batch;
 use crate::egress::Egress;
 use crate::short_pause::ShortPause;
 use crate::tcp_state::{TcpState, TcpWatch};
-use crate::tls::{Endpoint, TlsConfigError};
+use crate::tls::Endpoint;
 use crate::trace::{Step, Trace};
 
 mod receipt;
@@ -64,18 +63,6 @@ const CHECK_EVERY: Duration = Duration::from_millis(50);
 const CHECK_EVERY_PRESSED: Duration = Duration::from_millis(5);
 /// Once the receiver's TCP has everything: what is left is to wait.
 const CHECK_EVERY_ACKNOWLEDGED: Duration = Duration::from_millis(250);
-
-/// `destination` of a drain of kind `syslog_tls_tcp`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct SyslogTlsConfig {
-    host: String,
-    port: u16,
-    #[serde(default)]
-    server_name: Option<String>,
-    #[serde(default)]
-    ca_certificates: Option<String>,
-}
 
 /// A syslog receiver.
 #[derive(Debug)]
@@ -127,24 +114,21 @@ struct Sent {
 
 impl SyslogTls {
     pub(crate) fn new(
-        config: &SyslogTlsConfig,
+        endpoint: Endpoint,
         egress: Egress,
         redelivery_window: Duration,
         redelivery_bytes: usize,
-    ) -> Result<Self, TlsConfigError> {
-        let server_name = config.server_name.as_ref().unwrap_or(&config.host);
-        let ca_certificates = config.ca_certificates.as_deref();
-        let redelivery_bytes = redelivery_bytes as u64;
-        Ok(Self {
-            endpoint: Endpoint::new(&config.host, config.port, server_name, ca_certificates)?,
+    ) -> Self {
+        Self {
+            endpoint,
             egress,
             redelivery_window,
-            redelivery_bytes,
+            redelivery_bytes: redelivery_bytes as u64,
             connection: None,
             unconfirmed: VecDeque::new(),
             pace: *PACE.start(),
             pause: ShortPause::default(),
-        })
+        }
     }
 
     async fn connect(&mut self, trace: &mut Trace) -> Result<(), Failure> {

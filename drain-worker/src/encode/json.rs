@@ -7,71 +7,56 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use model::Origin;
+use destinations::{BodyFormat, Keys};
+use model::{Origin, Source};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::time::TimeText;
-use super::{Encode, number};
+use super::{Encode, number, service, tags};
 use crate::lines::Line;
 
-/// How objects are put together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum JsonFormat {
-    /// An LF after each (`application/x-ndjson`).
-    JsonLines,
-    /// A comma before each; [`JsonFormat::body`] makes the array.
-    JsonArray,
-}
-
-impl JsonFormat {
-    /// The request's body from encoded lines.
-    pub(crate) fn body(self, lines: &[u8]) -> Vec<u8> {
-        match self {
-            Self::JsonLines => lines.to_vec(),
-            Self::JsonArray => {
-                [b"[", lines.strip_prefix(b",").unwrap_or(lines), b"]".as_slice()].concat()
-            }
-        }
-    }
-
-    /// The object of one encoded line.
-    pub(crate) fn object(self, line: &[u8]) -> &[u8] {
-        match self {
-            Self::JsonLines => line.strip_suffix(b"\n").unwrap_or(line),
-            Self::JsonArray => line.strip_prefix(b",").unwrap_or(line),
-        }
-    }
-
-    /// The body's media type.
-    pub(crate) const fn content_type(self) -> &'static str {
-        match self {
-            Self::JsonLines => "application/x-ndjson",
-            Self::JsonArray => "application/json",
-        }
-    }
-}
-
-/// Writes lines as JSON objects.
-#[derive(Debug)]
+/// Writes lines as JSON objects: with an LF after each, or for an array with a comma before each.
 pub(crate) struct JsonEncoder {
-    format: JsonFormat,
+    format: BodyFormat,
+    keys: Keys,
+    /// What stands in front of each line.
+    before: String,
     time: TimeText,
     /// The fields of the last line's origin, which is mostly the next line's, too.
     origin: Option<(Arc<Origin>, Vec<u8>)>,
 }
 
 impl JsonEncoder {
-    pub(crate) const fn new(format: JsonFormat) -> Self {
-        Self { format, time: TimeText::new(), origin: None }
+    pub(crate) const fn new(format: BodyFormat, keys: Keys) -> Self {
+        Self { format, keys, before: String::new(), time: TimeText::new(), origin: None }
+    }
+
+    /// With a token and a space in front of each line.
+    pub(crate) fn after(self, token: &str) -> Self {
+        Self { before: format!("{token} "), ..self }
     }
 }
 
 impl Encode for JsonEncoder {
     fn encode(&mut self, line: &Line<'_>, out: &mut Vec<u8>) {
-        if self.format == JsonFormat::JsonArray {
+        if self.format == BodyFormat::JsonArray {
             out.push(b',');
         }
+        out.extend_from_slice(self.before.as_bytes());
+        match self.keys {
+            Keys::Spillway => self.object(line, out),
+            // Writing to a Vec cannot fail.
+            Keys::Aptible => drop(serde_json::to_writer(&mut *out, &aptible(line))),
+        }
+        if self.format == BodyFormat::JsonLines {
+            out.push(b'\n');
+        }
+    }
+}
+
+impl JsonEncoder {
+    fn object(&mut self, line: &Line<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"id\":\"");
         line.write_id(out);
         self.time.set(line.at);
@@ -107,9 +92,6 @@ impl Encode for JsonEncoder {
             field(out, "message_base64", &STANDARD.encode(line.message));
         }
         out.push(b'}');
-        if self.format == JsonFormat::JsonLines {
-            out.push(b'\n');
-        }
     }
 }
 
@@ -125,4 +107,30 @@ fn field(out: &mut Vec<u8>, name: &str, value: &(impl Serialize + ?Sized)) {
     // Writing to a Vec cannot fail.
     drop(write!(out, ",\"{name}\":"));
     drop(serde_json::to_writer(out, value));
+}
+
+/// The object with the names of Aptible's HTTPS drains, where every value is text
+/// (aptible.com/docs, "HTTPS Log Drains"; "SSH Sessions" for `operation_...`); Spillway's other fields
+/// stand beside them.
+fn aptible(line: &Line<'_>) -> Map<String, Value> {
+    let mut object: Map<String, Value> =
+        tags(line).into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+    let mut set = |name: &str, value: &str| object.insert(name.to_owned(), value.into());
+    let mut time = TimeText::new();
+    time.set(line.at);
+    let time = format!("{}Z", String::from_utf8_lossy(time.nanos()));
+    set("@timestamp", &time);
+    set("time", &time);
+    set("@version", "1");
+    set("type", "json");
+    set("log", &String::from_utf8_lossy(line.message));
+    set("host", &line.origin.producer.to_string());
+    set("layer", if line.origin.source == Source::Database { "database" } else { "app" });
+    set("service", service(line.origin));
+    if let Some(session) = &line.origin.session {
+        set("operation_id", &session.id.to_string());
+        set("operation_user_email", &session.user_email);
+        set("operation_user_name", &session.user_name);
+    }
+    object
 }

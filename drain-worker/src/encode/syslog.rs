@@ -1,4 +1,5 @@
-//! Syslog: RFC 5424 with octet counting (RFC 5425, section 4.3).
+//! Syslog: RFC 5424, with octet counting (RFC 5425, section 4.3) or an LF after each message (RFC 6587,
+//! section 3.4.2).
 //!
 //! - PRI: facility local0, the nearest to "not a daemon of this host"; severity informational, and
 //!   for standard error notice: programs write progress and prompts there, so it is no warning.
@@ -14,6 +15,7 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
+use destinations::{Framing, TokenPlace};
 use model::Origin;
 
 use super::time::TimeText;
@@ -25,8 +27,10 @@ const NOTICE: u8 = 5;
 const INFORMATIONAL: u8 = 6;
 
 /// Writes lines as syslog messages.
-#[derive(Debug)]
 pub(crate) struct SyslogEncoder {
+    framing: Framing,
+    /// From the end of the structured data's element to the text.
+    token: Vec<u8>,
     time: TimeText,
     /// What stays the same from line to line, mostly.
     frame: Option<Frame>,
@@ -50,13 +54,18 @@ struct Frame {
 }
 
 impl SyslogEncoder {
-    pub(crate) const fn new() -> Self {
-        Self { time: TimeText::new(), frame: None, digits: 3 }
+    /// With a token, if there is one, in its place.
+    pub(crate) fn new(framing: Framing, token: Option<(&str, TokenPlace)>) -> Self {
+        let token = match token {
+            None => "] ".to_owned(),
+            Some((token, TokenPlace::Prefix)) => format!("] {token} "),
+            Some((token, TokenPlace::StructuredData)) => format!("][{token}] "),
+        };
+        Self { framing, token: token.into(), time: TimeText::new(), frame: None, digits: 3 }
     }
-}
 
-impl Encode for SyslogEncoder {
-    fn encode(&mut self, line: &Line<'_>, out: &mut Vec<u8>) {
+    /// Writes the message without its framing.
+    fn message(&mut self, line: &Line<'_>, out: &mut Vec<u8>) {
         let channel = line.span.map(|span| span.channel);
         let frame = match self.frame.take() {
             Some(frame) if frame.is_of(line, channel) => frame,
@@ -64,11 +73,6 @@ impl Encode for SyslogEncoder {
         };
         let frame = self.frame.insert(frame);
         self.time.set(line.at);
-        let begin = out.len();
-        // Room for the length, which mostly has as many digits as the last one.
-        out.resize(begin + self.digits + 1, b' ');
-        let message = out.len();
-
         // TIMESTAMP has at most microseconds (section 6); `time` has all.
         out.extend_from_slice(&frame.priority);
         out.extend_from_slice(self.time.micros());
@@ -90,8 +94,26 @@ impl Encode for SyslogEncoder {
         }
         out.extend_from_slice(b" seq=\"");
         number(out, line.seq);
-        out.extend_from_slice(b"\"] ");
+        out.push(b'"');
+        out.extend_from_slice(&self.token);
         out.extend_from_slice(line.message);
+    }
+}
+
+impl Encode for SyslogEncoder {
+    fn encode(&mut self, line: &Line<'_>, out: &mut Vec<u8>) {
+        let begin = out.len();
+        if self.framing == Framing::Lf {
+            self.message(line, out);
+            for byte in out.iter_mut().skip(begin).filter(|byte| **byte == b'\n') {
+                *byte = b' ';
+            }
+            return out.push(b'\n');
+        }
+        // Room for the length, which mostly has as many digits as the last one.
+        out.resize(begin + self.digits + 1, b' ');
+        let message = out.len();
+        self.message(line, out);
 
         let mut length = itoa::Buffer::new();
         let length = length.format(out.len() - message).as_bytes();

@@ -1,10 +1,11 @@
 use std::sync::Arc;
 
+use destinations::{BodyFormat, Framing, Keys, TokenPlace};
 use model::{AppTag, EnvironmentTag, Id, Origin, SessionTag, Source, Timestamp};
 use uuid::Uuid;
 
 use super::Encode;
-use super::json::{JsonEncoder, JsonFormat};
+use super::json::JsonEncoder;
 use super::syslog::SyslogEncoder;
 use crate::lines::{Channel, Line, Span};
 
@@ -32,7 +33,7 @@ fn origin() -> Arc<Origin> {
     })
 }
 
-fn encode(mut encoder: impl Encode, channel: Channel, message: &[u8]) -> String {
+pub(super) fn encode(mut encoder: impl Encode, channel: Channel, message: &[u8]) -> String {
     let span = Some(Span { channel, offset: 7, length: 9, continued: true });
     let at = Timestamp::from_nanos(1_700_000_000_123_456_789);
     let origin = origin();
@@ -52,16 +53,17 @@ fn json_has_every_field_and_exact_bytes() {
         r#""id":"{U}5:stdout:7-16","time":"2023-11-14T22:13:20.123456789Z","source":"ephemeral_session","environment":"production","environment_id":"{U}1","app":"web","app_id":"{U}3","session_id":"{U}5","user_id":"{U}4","user_email":"ada@example.com","user_name":"Ada \"]\\\nLovelace","event":"output","stream":"stdout","offset":7,"length":9,"continued":true,"seq":2"#
     );
     assert_eq!(
-        encode(JsonEncoder::new(JsonFormat::JsonLines), Channel::Stdout, b"a\"\x1b\n"),
+        encode(
+            JsonEncoder::new(BodyFormat::JsonLines, Keys::Spillway),
+            Channel::Stdout,
+            b"a\"\x1b\n"
+        ),
         format!("{{{fields},\"message\":\"a\\\"\\u001b\\n\"}}\n")
     );
     assert_eq!(
-        encode(JsonEncoder::new(JsonFormat::JsonArray), Channel::Stdout, b"\xff"),
+        encode(JsonEncoder::new(BodyFormat::JsonArray, Keys::Spillway), Channel::Stdout, b"\xff"),
         format!(",{{{fields},\"message\":\"\u{fffd}\",\"message_base64\":\"/w==\"}}")
     );
-    assert_eq!(JsonFormat::JsonArray.body(b",{},{}"), b"[{},{}]");
-    assert_eq!(JsonFormat::JsonArray.object(b",{}"), b"{}");
-    assert_eq!(JsonFormat::JsonLines.object(b"{}\n"), b"{}");
 }
 
 #[test]
@@ -70,10 +72,49 @@ fn syslog_is_counted_and_escaped() {
         "<134>1 2023-11-14T22:13:20.123456Z production web {U}5 output [spillway@32473 id=\"{U}5:stdout:7-16\" time=\"2023-11-14T22:13:20.123456789Z\" source=\"ephemeral_session\" environment=\"production\" environment_id=\"{U}1\" app=\"web\" app_id=\"{U}3\" session_id=\"{U}5\" user_id=\"{U}4\" user_email=\"ada@example.com\" user_name=\"Ada \\\"\\]\\\\ Lovelace\" event=\"output\" stream=\"stdout\" offset=\"7\" length=\"9\" continued=\"true\" seq=\"2\"] a\n\u{20ac}"
     );
     assert_eq!(
-        encode(SyslogEncoder::new(), Channel::Stdout, "a\n\u{20ac}".as_bytes()),
+        encode(
+            SyslogEncoder::new(Framing::OctetCounting, None),
+            Channel::Stdout,
+            "a\n\u{20ac}".as_bytes()
+        ),
         format!("{} {message}", message.len())
     );
-    assert!(encode(SyslogEncoder::new(), Channel::Stderr, b"").contains(" <133>1 "));
+    assert!(
+        encode(SyslogEncoder::new(Framing::OctetCounting, None), Channel::Stderr, b"")
+            .contains(" <133>1 ")
+    );
+}
+
+#[test]
+fn a_token_stands_in_its_place_and_lf_frames_one_line() {
+    let with = |place| {
+        let encoder = SyslogEncoder::new(Framing::Lf, Some(("abc@41058", place)));
+        encode(encoder, Channel::Stdout, b"a\nb")
+    };
+    assert!(with(TokenPlace::Prefix).ends_with(" seq=\"2\"] abc@41058 a b\n"));
+    let message = with(TokenPlace::StructuredData);
+    assert!(message.starts_with("<134>1 ") && message.ends_with(" seq=\"2\"][abc@41058] a b\n"));
+}
+
+#[test]
+fn aptibles_names_are_text() {
+    let line =
+        encode(JsonEncoder::new(BodyFormat::JsonLines, Keys::Aptible), Channel::Stderr, b"a");
+    let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+    for (name, text) in [
+        ("@timestamp", "2023-11-14T22:13:20.123456789Z"),
+        ("log", "a"),
+        ("stream", "stderr"),
+        ("offset", "7"),
+        ("layer", "app"),
+        ("service", "web"),
+        ("app", "web"),
+        ("source", "ephemeral_session"),
+        ("operation_user_email", "ada@example.com"),
+        ("length", "9"),
+    ] {
+        assert_eq!(value[name], text, "{name}");
+    }
 }
 
 #[test]
@@ -91,8 +132,10 @@ fn a_message_is_the_same_whatever_was_encoded_before_it() {
         let event = if span.is_some() { "output" } else { "shell" };
         lines.push(Line { origin, seq: number, at, event, span, message: &long[..length] });
     }
-    let encoders: [fn() -> Box<dyn Encode>; 2] =
-        [|| Box::new(SyslogEncoder::new()), || Box::new(JsonEncoder::new(JsonFormat::JsonLines))];
+    let encoders: [fn() -> Box<dyn Encode>; 2] = [
+        || Box::new(SyslogEncoder::new(Framing::OctetCounting, None)),
+        || Box::new(JsonEncoder::new(BodyFormat::JsonLines, Keys::Spillway)),
+    ];
     for encoder in encoders {
         let (mut together, mut alone, mut one) = (Vec::new(), Vec::new(), encoder());
         for line in &lines {

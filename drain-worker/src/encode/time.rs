@@ -12,7 +12,7 @@ const NANOS: usize = SECONDS + 1 + 9;
 
 /// The text of the last time.
 #[derive(Debug)]
-pub(super) struct TimeText {
+pub(crate) struct TimeText {
     at: Option<Timestamp>,
     text: [u8; NANOS],
     /// With no more digits than needed.
@@ -20,12 +20,12 @@ pub(super) struct TimeText {
 }
 
 impl TimeText {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { at: None, text: [b'0'; NANOS], length: SECONDS }
     }
 
     /// Makes `at` the time of which the other functions answer the text.
-    pub(super) fn set(&mut self, at: Timestamp) {
+    pub(crate) fn set(&mut self, at: Timestamp) {
         const SECOND: u64 = 1_000_000_000;
         if self.at == Some(at) {
             return;
@@ -54,12 +54,17 @@ impl TimeText {
     }
 
     /// RFC 3339 with microseconds, but for the zone.
-    pub(super) fn micros(&self) -> &[u8] {
+    pub(crate) fn micros(&self) -> &[u8] {
         self.text.get(..MICROS).unwrap_or_default()
     }
 
+    /// RFC 3339 with nanoseconds, but for the zone.
+    pub(crate) fn nanos(&self) -> &[u8] {
+        &self.text
+    }
+
     /// RFC 3339 with as many digits as needed, but for the zone.
-    pub(super) fn whole(&self) -> &[u8] {
+    pub(crate) fn whole(&self) -> &[u8] {
         self.text.get(..self.length).unwrap_or_default()
     }
 }

@@ -24,6 +24,7 @@ const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LONGEST_RETRY: Duration = Duration::from_secs(3);
 const PARKED_RETRY: Duration = Duration::from_mins(1);
 const MOST_RESTRICTED: usize = 100_000;
+const MANY_REFUSALS: u32 = 3;
 
 pub(super) struct Delivery {
     destination: Box<dyn Destination>,
@@ -33,6 +34,8 @@ pub(super) struct Delivery {
     window_bytes: usize,
     /// Failures since the last confirmation.
     failures: u32,
+    /// Batches, since the last confirmation, of which a part was refused.
+    refusals: u32,
     /// Lines that may be sent and not confirmed. An endpoint that ends every connection after a few
     /// lines would otherwise get the same ones for ever.
     allowed: usize,
@@ -51,8 +54,19 @@ impl Delivery {
         stop: CancellationToken,
     ) -> Self {
         let window = VecDeque::new();
-        let (sent, failures, allowed) = (0, 0, usize::MAX);
-        Self { destination, window, sent, window_bytes, failures, allowed, until, status, stop }
+        let (sent, failures, refusals, allowed) = (0, 0, 0, usize::MAX);
+        Self {
+            destination,
+            window,
+            sent,
+            window_bytes,
+            failures,
+            refusals,
+            allowed,
+            until,
+            status,
+            stop,
+        }
     }
 
     /// Delivers until the queue or the pipeline ends; what was sent by then has a little time to be
@@ -82,6 +96,9 @@ impl Delivery {
                     Ok(()) => {
                         self.sent += 1;
                         ControlFlow::Continue(())
+                    }
+                    Err(Failure { remedy: Remedy::Refuse { lines, upto }, message }) => {
+                        self.refuse(lines, upto, message).await
                     }
                     Err(failure) => self.recover(failure).await,
                 }
@@ -162,7 +179,7 @@ impl Delivery {
                     self.status.delivered(batch.lines(), batch.bytes().len(), batch.checkpoint);
                 }
                 self.sent = self.sent.saturating_sub(count);
-                self.failures = 0;
+                (self.failures, self.refusals) = (0, 0);
                 // Far above what a batch has, there is nothing to restrict.
                 let doubled = self.allowed.saturating_mul(2);
                 self.allowed = if doubled > MOST_RESTRICTED { usize::MAX } else { doubled };
@@ -192,8 +209,10 @@ impl Delivery {
                 self.failures = 1;
                 return ControlFlow::Continue(());
             }
-            Remedy::Reconnect => full_jitter(self.failures),
-            Remedy::Retry(after) => after.unwrap_or_else(|| full_jitter(self.failures)),
+            // A part is refused only of what was just sent.
+            Remedy::Reconnect | Remedy::Refuse { .. } => full_jitter(self.failures),
+            // An endpoint may say at once.
+            Remedy::Retry(after) => after.unwrap_or_default().max(full_jitter(self.failures)),
             Remedy::Park => PARKED_RETRY,
         };
         self.failures = self.failures.saturating_add(1);
@@ -212,10 +231,63 @@ impl Delivery {
             self.window.insert(at, first);
             return;
         }
-        let line = self.destination.rejected(batch.bytes());
-        let line_id = line.get("id").and_then(|id| id.as_str()).unwrap_or_default().to_owned();
-        let rejected = RejectedLine { line_id, line, reason };
-        self.status.rejected(rejected, batch.checkpoint).await;
+        self.status.rejected(self.rejected(batch.bytes(), reason), batch.checkpoint).await;
+    }
+
+    /// Settles the first lines of the batch that was just sent: some are refused, the others delivered.
+    async fn refuse(
+        &mut self,
+        lines: Vec<(usize, String)>,
+        upto: usize,
+        message: String,
+    ) -> ControlFlow<()> {
+        let is_about = |batch: &Batch| {
+            (1..=batch.lines()).contains(&upto) && lines.iter().all(|(number, _)| *number < upto)
+        };
+        if !self.window.get(self.sent).is_some_and(is_about) {
+            // An endpoint that speaks of lines that it was not sent has said nothing of any.
+            return self.recover(Failure::new(Remedy::Retry(None), message)).await;
+        }
+        let Some(mut batch) = self.window.remove(self.sent) else {
+            return ControlFlow::Continue(());
+        };
+        if let Some((first, rest)) = batch.split(upto) {
+            self.refusals = self.refusals.saturating_add(1);
+            // One by one, each would be sent with all that follow it.
+            match rest.halves().filter(|_| self.refusals > MANY_REFUSALS) {
+                Some((one, other)) => {
+                    self.window.insert(self.sent, other);
+                    self.window.insert(self.sent, one);
+                }
+                None => self.window.insert(self.sent, rest),
+            }
+            batch = first;
+        }
+        let delivered = batch.lines().saturating_sub(lines.len());
+        let bytes = batch.bytes().len();
+        for (number, reason) in lines {
+            if let Some(line) = batch.line(number) {
+                self.status.rejected(self.rejected(line, reason), None).await;
+            }
+        }
+        self.failures = 0;
+        // With older batches unconfirmed, its position counts when theirs do.
+        match self.sent.checked_sub(1).and_then(|before| self.window.get_mut(before)) {
+            Some(before) => {
+                before.checkpoint = batch.checkpoint.or(before.checkpoint.take());
+                self.status.delivered(delivered, bytes, None);
+            }
+            None => self.status.delivered(delivered, bytes, batch.checkpoint),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn rejected(&self, line: &[u8], reason: String) -> RejectedLine {
+        let line = self.destination.rejected(line);
+        let id = line.get("id").and_then(|id| id.as_str()).filter(|id| !id.is_empty());
+        // Two without an id would be kept as one.
+        let line_id = id.map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned);
+        RejectedLine { line_id, line, reason }
     }
 }
 

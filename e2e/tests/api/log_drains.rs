@@ -34,6 +34,64 @@ async fn opened(world: &World, key: &OpeningKey, drain: &str) -> Result<Option<V
     Ok(Some(serde_json::from_slice(plain.expose())?))
 }
 
+/// Every answer is checked against the description, so its schemas are, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_of_each_kind_is_created_shown_and_changed() -> Result<()> {
+    let world = World::new().await?;
+    let environment = world.environment().await?;
+    let path = format!("/v1/environments/{environment}/log-drains");
+    let url = "https://logs.example.com";
+    let host = "logs.example.com";
+    for (kind, destination, credentials) in [
+        ("syslog_tls_tcp", json!({"host": host, "framing": "lf"}), json!({"token": "t"})),
+        ("https_post", json!({"url": url, "compression": "zstd"}), json!({"token": "t"})),
+        ("datadog", json!({"site": "datadoghq.eu"}), json!({"token": "t"})),
+        ("splunk_hec", json!({"url": url}), json!({"token": "t"})),
+        ("elasticsearch", json!({"url": url}), json!({"username": "a", "password": "b"})),
+        ("loki", json!({"url": url, "labels": {"a": "b"}}), json!({})),
+        ("otlp_http", json!({"url": url}), json!({"headers": {"api-key": "k"}})),
+        ("sumologic", json!({"category": "c"}), json!({"url": "https://a.example.com/x"})),
+        ("logdna", json!({"tags": ["a"]}), json!({"token": "t"})),
+        ("papertrail", json!({"host": host, "port": 1}), json!({})),
+        ("solarwinds", json!({"host": host}), json!({"token": "t"})),
+        ("insightops", json!({"host": host}), json!({"token": "t"})),
+    ] {
+        let body = json!({
+            "handle": random_handle(), "kind": kind, "drain_apps": true,
+            "destination": destination, "credentials": credentials
+        });
+        let created = world.post("owner", &path, body).await?;
+        assert_eq!(
+            (created.status, &created.json["kind"]),
+            (201, &json!(kind)),
+            "{}",
+            created.text
+        );
+        assert_eq!(created.json["has_credentials"], credentials != json!({}), "{kind}");
+        let same = json!({"destination": created.json["destination"]});
+        let drain = format!("/v1/log-drains/{}", created.id());
+        let changed = world.patch("owner", &drain, same, &[]).await?;
+        assert_eq!(changed.json["destination"], created.json["destination"], "{}", changed.text);
+        // What it needs cannot be taken away.
+        let without = world.patch("owner", &drain, json!({"credentials": null}), &[]).await?;
+        let needed = ["datadog", "splunk_hec", "sumologic", "logdna", "solarwinds", "insightops"];
+        let expected = if needed.contains(&kind) { 422 } else { 200 };
+        assert_eq!(without.status, expected, "{kind}: {}", without.text);
+    }
+    // By another name, and not without what it needs.
+    let body = json!({
+        "handle": random_handle(), "kind": "opensearch", "drain_apps": true,
+        "destination": {"url": url}
+    });
+    assert_eq!(world.post("owner", &path, body).await?.json["kind"], "elasticsearch");
+    let body = json!({
+        "handle": random_handle(), "kind": "datadog", "drain_apps": true, "destination": {}
+    });
+    let refused = world.post("owner", &path, body).await?;
+    assert_eq!(refused.json["errors"][0]["field"], "credentials.token", "{}", refused.text);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_are_sealed_to_the_worker_and_replaced_only_when_given() -> Result<()> {
     let world = World::new().await?;

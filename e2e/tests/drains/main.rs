@@ -30,6 +30,7 @@ mod memory;
 mod ownership;
 mod refusals;
 mod silence;
+mod vendors;
 
 use lines::Delivered;
 

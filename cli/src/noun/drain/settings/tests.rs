@@ -30,7 +30,10 @@ fn drain_takes_every_source_unless_told_otherwise() {
         body,
         json!({
             "handle": "main", "kind": "syslog_tls_tcp",
-            "destination": { "host": "logs.example.com", "port": 6514, "server_name": null, "ca_certificates": null },
+            "destination": {
+                "host": "logs.example.com", "port": 6514, "server_name": null, "framing": "octet_counting",
+                "token": "prefix", "ca_certificates": null
+            },
             "drain_apps": true, "drain_databases": false, "drain_ephemeral_sessions": true,
         })
     );
@@ -63,4 +66,45 @@ fn update_changes_only_what_is_given() {
     );
     let error = updated("--url|https://x", &current).unwrap_err().to_string();
     assert_eq!(error, "a drain of the kind syslog_tls_tcp has no url");
+}
+
+#[test]
+fn secrets_come_from_files_and_other_fields_by_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    std::fs::write(&file, "abc\n").unwrap();
+    let file = file.display();
+    let body = created(&format!("datadog|dd|--site|datadoghq.eu|--tag|a:b|--token-file|{file}"));
+    let body = body.unwrap();
+    assert_eq!(
+        (&body["kind"], &body["credentials"]),
+        (&json!("datadog"), &json!({ "token": "abc" }))
+    );
+    assert_eq!(body["destination"]["tags"], json!(["a:b"]));
+
+    let current = json!({ "kind": "datadog", "destination": { "site": "a", "tags": [] } });
+    let body = updated("--set|site=123|--set|tags=[\"c\"]", &current).unwrap();
+    assert_eq!(body, json!({ "destination": { "site": "123", "tags": ["c"] } }));
+}
+
+#[test]
+fn every_kind_of_the_api_can_be_created() {
+    let names = [
+        SyslogDestination::KIND,
+        HttpsDestination::KIND,
+        DatadogDestination::KIND,
+        SplunkDestination::KIND,
+        ElasticsearchDestination::KIND,
+        LokiDestination::KIND,
+        OtlpDestination::KIND,
+        SumoLogicDestination::KIND,
+        MezmoDestination::KIND,
+        PapertrailDestination::KIND,
+        SolarWindsDestination::KIND,
+        InsightOpsDestination::KIND,
+    ];
+    assert_eq!(
+        names.to_vec(),
+        destinations::Kind::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>()
+    );
 }

@@ -2,38 +2,36 @@
 
 use serde::de::DeserializeOwned;
 
-use crate::app::AppError;
-
 /// What is wrong with one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FieldError {
+pub struct FieldError {
     /// Its path in the body, with dots.
-    pub(crate) field: String,
+    pub field: String,
     /// What is wrong and what is allowed. Never holds the value.
-    pub(crate) detail: String,
+    pub detail: String,
 }
 
 impl FieldError {
     /// An error of a field.
-    pub(crate) fn new(field: impl Into<String>, detail: impl Into<String>) -> Self {
+    pub fn new(field: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { field: field.into(), detail: detail.into() }
     }
 }
 
 /// Collects what is wrong, so that a caller sees all of it at once.
 #[derive(Debug, Default)]
-pub(crate) struct Checks(Vec<FieldError>);
+pub struct Checks(Vec<FieldError>);
 
 impl Checks {
     /// Notes an error unless the rule holds.
-    pub(crate) fn rule(&mut self, holds: bool, field: &str, detail: &str) {
+    pub fn rule(&mut self, holds: bool, field: &str, detail: &str) {
         if !holds {
             self.0.push(FieldError::new(field, detail));
         }
     }
 
     /// Checks a text for people: its length in characters, and that it has no control character.
-    pub(crate) fn text(&mut self, text: &str, field: &str, longest: usize) {
+    pub fn text(&mut self, text: &str, field: &str, longest: usize) {
         let length = text.chars().count();
         self.rule(
             (1..=longest).contains(&length) && !text.chars().any(char::is_control),
@@ -44,23 +42,18 @@ impl Checks {
     }
 
     /// Keeps the value, or notes why there is none.
-    pub(crate) fn keep<T>(&mut self, outcome: Result<T, Vec<FieldError>>) -> Option<T> {
+    pub fn keep<T>(&mut self, outcome: Result<T, Vec<FieldError>>) -> Option<T> {
         outcome.map_err(|errors| self.0.extend(errors)).ok()
     }
 
     /// Ends the checks.
-    pub(crate) fn finish(self) -> Result<(), AppError> {
-        self.into_errors().map_err(AppError::Invalid)
-    }
-
-    /// Ends checks that are part of larger ones.
-    pub(crate) fn into_errors(self) -> Result<(), Vec<FieldError>> {
+    pub fn finish(self) -> Result<(), Vec<FieldError>> {
         if self.0.is_empty() { Ok(()) } else { Err(self.0) }
     }
 }
 
 /// Reads JSON; an error names the field and never holds a value, which could be a secret.
-pub(crate) fn parse_json<'de, T, D>(prefix: &str, json: D) -> Result<T, FieldError>
+pub fn parse_json<'de, T, D>(prefix: &str, json: D) -> Result<T, FieldError>
 where
     T: DeserializeOwned,
     D: serde::Deserializer<'de, Error = serde_json::Error>,
@@ -101,7 +94,7 @@ mod tests {
     #[serde(deny_unknown_fields)]
     #[allow(dead_code, reason = "only parsed")]
     struct Sample {
-        handle: model::Handle,
+        handle: crate::Handle,
         count: u16,
         inner: Option<Inner>,
     }

@@ -1,0 +1,499 @@
+//! HTTP to endpoints over TLS: requests with a bounded answer, and what a status means.
+//!
+//! Invariants: of what an endpoint answers, at most [`HttpClient::answer_limit`] bytes are read; and
+//! what is secret to a drain is masked in what is quoted of it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use destinations::Credentials;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName,
+    HeaderValue, RETRY_AFTER, SET_COOKIE, USER_AGENT,
+};
+use hyper::{Request, Response, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use libdeflater::{CompressionLvl, Compressor};
+use model::Secret;
+use serde_json::Value;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use url::{Position, Url};
+
+use super::{Destination, Failure, Remedy};
+use crate::batch::Batch;
+use crate::egress::Egress;
+use crate::tls::{Endpoint, TlsConfigError};
+use crate::trace::{Step, Trace};
+
+const REQUEST_DEADLINE: Duration = Duration::from_mins(1);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
+const ANSWER_LIMIT: usize = 4096;
+/// The part of an answer that goes into an error message.
+const QUOTE_LIMIT: usize = 300;
+const MOST_COOKIES: usize = 16;
+const LONGEST_COOKIE: usize = 4096;
+/// Level 1 of zstd: on logs a better ratio than gzip's for less CPU time.
+const ZSTD_LEVEL: i32 = 1;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HttpConfigError {
+    #[error("the URL must begin with https:// and name a host")]
+    Url,
+    #[error("the header `{0}` cannot be sent: its name or value has characters that HTTP forbids")]
+    Header(String),
+    #[error("the credential `{0}` is missing: set the drain's credentials")]
+    Missing(&'static str),
+    #[error(transparent)]
+    Tls(#[from] TlsConfigError),
+}
+
+/// An answer, as far as it was read.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    /// Whether the body was read to its end; else it is empty.
+    pub(crate) is_whole: bool,
+}
+
+/// A web server, over one connection at a time.
+pub(crate) struct HttpClient {
+    endpoint: Endpoint,
+    egress: Egress,
+    headers: HeaderMap,
+    /// What must not be quoted.
+    secrets: Vec<Secret<String>>,
+    connection: Option<Connection>,
+    /// Bytes of an answer that are read; a longer one costs the connection.
+    pub(crate) answer_limit: usize,
+    /// The cookies that are sent back, if any are: a load balancer's are what keeps to one server.
+    cookies: Option<BTreeMap<String, String>>,
+}
+
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    // Moves the bytes; ends when this is dropped.
+    _driver: JoinSet<()>,
+}
+
+impl HttpClient {
+    /// The server of a URL.
+    pub(crate) fn new(
+        url: &Url,
+        ca_certificates: Option<&str>,
+        credentials: &Credentials,
+        egress: Egress,
+    ) -> Result<Self, HttpConfigError> {
+        let host =
+            url.host_str().filter(|_| url.scheme() == "https").ok_or(HttpConfigError::Url)?;
+        #[allow(clippy::string_slice, reason = "the URL's own positions are within it")]
+        let authority = &url[Position::BeforeHost..Position::AfterPort];
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_str(authority).map_err(|_| HttpConfigError::Url)?);
+        headers.insert(USER_AGENT, HeaderValue::from_static("spillway"));
+        let port = url.port_or_known_default().unwrap_or(443);
+        Ok(Self {
+            endpoint: Endpoint::new(host, port, host, ca_certificates, credentials)?,
+            egress,
+            headers,
+            secrets: Vec::new(),
+            connection: None,
+            answer_limit: ANSWER_LIMIT,
+            cookies: None,
+        })
+    }
+
+    /// Sends a header with each request.
+    pub(crate) fn header(&mut self, name: HeaderName, value: &str) -> Result<(), HttpConfigError> {
+        let value =
+            HeaderValue::from_str(value).map_err(|_| HttpConfigError::Header(name.to_string()))?;
+        self.headers.insert(name, value);
+        Ok(())
+    }
+
+    /// Sends a header with each request whose value, and the words in it, are secret.
+    pub(crate) fn secret_header(
+        &mut self,
+        name: &str,
+        value: &Secret<String>,
+    ) -> Result<(), HttpConfigError> {
+        let invalid = || HttpConfigError::Header(name.to_owned());
+        let header = HeaderName::try_from(name).map_err(|_| invalid())?;
+        let mut text = HeaderValue::from_str(value.expose()).map_err(|_| invalid())?;
+        text.set_sensitive(true);
+        self.headers.insert(header, text);
+        self.mask(value);
+        // `Bearer abc` may be quoted as `abc`.
+        for word in value.expose().split_whitespace().filter(|word| word.len() >= 8) {
+            self.secrets.push(Secret::new(word.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Sends `Authorization: SCHEME TOKEN` with each request.
+    pub(crate) fn authorize(
+        &mut self,
+        scheme: &str,
+        token: &Secret<String>,
+    ) -> Result<(), HttpConfigError> {
+        let value = Secret::new(format!("{scheme} {}", token.expose()));
+        self.mask(token);
+        self.secret_header(AUTHORIZATION.as_str(), &value)
+    }
+
+    /// Sends the user name and password, or the token with this scheme, of the credentials.
+    pub(crate) fn basic_or_token(
+        &mut self,
+        credentials: &Credentials,
+        scheme: &str,
+    ) -> Result<(), HttpConfigError> {
+        if let Some(token) = &credentials.token {
+            self.authorize(scheme, token)?;
+        }
+        if let (Some(user), Some(password)) = (&credentials.username, &credentials.password) {
+            self.mask(user);
+            self.mask(password);
+            let pair = format!("{}:{}", user.expose(), password.expose());
+            self.authorize("Basic", &Secret::new(STANDARD.encode(pair)))?;
+        }
+        Ok(())
+    }
+
+    /// Never quotes this.
+    pub(crate) fn mask(&mut self, secret: &Secret<String>) {
+        if !secret.expose().is_empty() {
+            self.secrets.push(secret.clone());
+        }
+    }
+
+    /// Posts a body, connecting if need be, on a connection that is kept if the answer allows.
+    pub(crate) async fn post(
+        &mut self,
+        uri: &Uri,
+        headers: &HeaderMap,
+        body: Bytes,
+        trace: &mut Trace,
+    ) -> Result<Answer, Failure> {
+        timeout(REQUEST_DEADLINE, self.exchange(uri, headers, body, trace)).await.unwrap_or_else(
+            |_| {
+                self.connection = None;
+                let message = format!("no answer within {REQUEST_DEADLINE:?}");
+                Err(Failure::new(Remedy::Retry(None), message))
+            },
+        )
+    }
+
+    async fn exchange(
+        &mut self,
+        uri: &Uri,
+        headers: &HeaderMap,
+        body: Bytes,
+        trace: &mut Trace,
+    ) -> Result<Answer, Failure> {
+        let mut request = Request::post(uri.clone())
+            .body(Full::new(body.clone()))
+            .map_err(|error| retry(format!("the request cannot be made: {error}")))?;
+        request.headers_mut().extend(self.headers.clone());
+        request.headers_mut().extend(headers.clone());
+        let mut reused = self.connection.take();
+        if let Some(connection) = &mut reused
+            && connection.sender.ready().await.is_err()
+        {
+            reused = None;
+        }
+        let was_reused = reused.is_some();
+        let mut connection = match reused {
+            Some(connection) => connection,
+            None => self.connect(trace).await?,
+        };
+        let started = Instant::now();
+        let answered = connection.sender.send_request(request.clone()).await;
+        let response: Response<_> = match answered {
+            Ok(response) => response,
+            // The endpoint may have closed an idle connection at this very moment.
+            Err(_) if was_reused => {
+                connection = self.connect(trace).await?;
+                connection.sender.send_request(request).await.map_err(|error| broken(&error))?
+            }
+            Err(error) => {
+                trace.tried(Step::Send, false, error.to_string(), started);
+                return Err(broken(&error));
+            }
+        };
+        trace.tried(Step::Send, true, format!("{} bytes", body.len()), started);
+        let (head, body) = response.into_parts();
+        self.take_cookies(&head.headers);
+        // A longer answer costs the connection, for its rest would stand before the next one.
+        let body = Limited::new(body, self.answer_limit).collect().await;
+        let body = body.map(http_body_util::Collected::to_bytes).inspect(|_| {
+            self.connection = Some(connection);
+        });
+        let is_whole = body.is_ok();
+        let body = body.unwrap_or_default();
+        Ok(Answer { status: head.status, headers: head.headers, body, is_whole })
+    }
+
+    /// Sends cookies back from now on, beginning with none.
+    pub(crate) fn begin_cookies(&mut self) {
+        self.cookies = Some(BTreeMap::new());
+        self.headers.remove(COOKIE);
+    }
+
+    fn take_cookies(&mut self, headers: &HeaderMap) {
+        let Some(cookies) = &mut self.cookies else { return };
+        for cookie in headers.get_all(SET_COOKIE) {
+            let Some(cookie) = cookie.to_str().ok().filter(|text| text.len() <= LONGEST_COOKIE)
+            else {
+                continue;
+            };
+            let mut parts = cookie.split(';').map(str::trim);
+            let Some((name, value)) = parts.next().and_then(|pair| pair.split_once('=')) else {
+                continue;
+            };
+            if parts.any(|part| part.eq_ignore_ascii_case("max-age=0")) {
+                cookies.remove(name);
+            } else if cookies.len() < MOST_COOKIES || cookies.contains_key(name) {
+                cookies.insert(name.to_owned(), value.to_owned());
+            }
+        }
+        let pairs: Vec<_> = cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        match HeaderValue::from_str(&pairs.join("; ")) {
+            Ok(value) if !pairs.is_empty() => drop(self.headers.insert(COOKIE, value)),
+            _ => drop(self.headers.remove(COOKIE)),
+        }
+    }
+
+    async fn connect(&self, trace: &mut Trace) -> Result<Connection, Failure> {
+        let stream = self.endpoint.connect(&self.egress, trace).await.map_err(retry)?;
+        let (sender, driver) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| retry(format!("HTTP cannot be spoken: {error}")))?;
+        let mut tasks = JoinSet::new();
+        // Its error is the request's, too.
+        tasks.spawn(async move { drop(driver.await) });
+        Ok(Connection { sender, _driver: tasks })
+    }
+
+    /// What the status of an answer means.
+    pub(crate) fn classify(&self, answer: &Answer) -> Result<(), Failure> {
+        let (remedy, advice) = match answer.status.as_u16() {
+            200..=299 => return Ok(()),
+            300..=399 => {
+                (Remedy::Park, ": redirects are not followed, so set the URL to its target")
+            }
+            401 | 403 => (Remedy::Park, ": check the drain's credentials"),
+            404 => (Remedy::Park, ": check the drain's URL"),
+            402 | 405 | 407 | 410 | 415 | 421 | 451 => {
+                (Remedy::Park, ": that is about the drain, not about its lines")
+            }
+            413 => (Remedy::Halve, ""),
+            408 | 425 | 429 | 500..=599 => (Remedy::Retry(retry_after(&answer.headers)), ""),
+            400..=499 => (Remedy::Isolate, ""),
+            _ => (Remedy::Retry(None), ""),
+        };
+        Err(Failure::new(remedy, format!("{}{advice}", self.said(answer))))
+    }
+
+    /// What the endpoint answered, in words.
+    pub(crate) fn said(&self, answer: &Answer) -> String {
+        format!("the endpoint answered {}{}", answer.status, self.quote(&answer.body))
+    }
+
+    /// Text of the endpoint's, cut, without secrets and in parentheses; nothing, if it is empty.
+    pub(crate) fn quote(&self, body: &[u8]) -> String {
+        let mut text = String::from_utf8_lossy(body).into_owned();
+        // The longest first: one may be the beginning of another.
+        let mut secrets: Vec<&str> =
+            self.secrets.iter().map(|secret| secret.expose().as_str()).collect();
+        secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
+        for secret in secrets {
+            text = text.replace(secret, "***");
+            let escaped = Value::from(secret).to_string();
+            text = text.replace(escaped.trim_matches('"'), "***");
+        }
+        let words: Vec<_> = text.split(|c: char| c.is_whitespace() || c.is_control()).collect();
+        let text: String = words.join(" ").trim().chars().take(QUOTE_LIMIT).collect();
+        if text.is_empty() { text } else { format!(" ({text})") }
+    }
+}
+
+/// Path and query of a URL.
+pub(crate) fn uri(url: &Url) -> Result<Uri, HttpConfigError> {
+    #[allow(clippy::string_slice, reason = "the URL's own positions are within it")]
+    url[Position::BeforePath..Position::AfterQuery].parse().map_err(|_| HttpConfigError::Url)
+}
+
+fn retry(message: String) -> Failure {
+    Failure::new(Remedy::Retry(None), message)
+}
+
+fn broken(error: &hyper::Error) -> Failure {
+    retry(format!("the connection to the endpoint broke: {error}"))
+}
+
+/// Seconds only: the form with a date depends on two clocks.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
+}
+
+/// How bodies are compressed.
+pub(crate) enum Packer {
+    Plain,
+    // Level 1: 281 MB/s at a ratio of 3.85 on logs; more costs more than it saves.
+    Gzip(Compressor),
+    Zstd,
+}
+
+impl Packer {
+    pub(crate) fn gzip() -> Self {
+        Self::Gzip(Compressor::new(CompressionLvl::new(1).unwrap_or_default()))
+    }
+
+    const fn encoding(&self) -> Option<HeaderValue> {
+        match self {
+            Self::Plain => None,
+            Self::Gzip(_) => Some(HeaderValue::from_static("gzip")),
+            Self::Zstd => Some(HeaderValue::from_static("zstd")),
+        }
+    }
+
+    pub(crate) fn pack(&mut self, body: Vec<u8>) -> Result<Vec<u8>, Failure> {
+        let failed = |error: &dyn std::fmt::Display| {
+            retry(format!("the batch cannot be compressed: {error}"))
+        };
+        match self {
+            Self::Plain => Ok(body),
+            Self::Gzip(compressor) => {
+                let mut packed = vec![0; compressor.gzip_compress_bound(body.len())];
+                let length =
+                    compressor.gzip_compress(&body, &mut packed).map_err(|error| failed(&error))?;
+                packed.truncate(length);
+                Ok(packed)
+            }
+            Self::Zstd => zstd::bulk::compress(&body, ZSTD_LEVEL).map_err(|error| failed(&error)),
+        }
+    }
+}
+
+/// How a kind of endpoint wants its requests, and what it answers.
+pub(crate) trait Post: Send + Sync {
+    /// The request's body from a batch's encoded lines.
+    fn body(&self, batch: &Batch) -> Vec<u8> {
+        batch.bytes().to_vec()
+    }
+
+    /// Headers that depend on the batch and on the body as it is sent.
+    fn headers(&self, _batch: &Batch, _body: &[u8]) -> Vec<(HeaderName, HeaderValue)> {
+        Vec::new()
+    }
+
+    /// What an answer means.
+    fn classify(
+        &self,
+        client: &HttpClient,
+        answer: &Answer,
+        _batch: &Batch,
+    ) -> Result<(), Failure> {
+        client.classify(answer)
+    }
+
+    /// The object to keep of an encoded line that was refused, with its `id`.
+    fn rejected(&self, line: &[u8]) -> Value;
+}
+
+/// An endpoint whose 2xx is its word that it has a batch.
+pub(crate) struct Posting<P> {
+    client: HttpClient,
+    uri: Uri,
+    content_type: HeaderValue,
+    packer: Packer,
+    kind: P,
+    delivered: usize,
+}
+
+impl<P: Post> Posting<P> {
+    pub(crate) fn new(
+        client: HttpClient,
+        url: &Url,
+        content_type: &'static str,
+        packer: Packer,
+        kind: P,
+    ) -> Result<Self, HttpConfigError> {
+        let content_type = HeaderValue::from_static(content_type);
+        Ok(Self { client, uri: uri(url)?, content_type, packer, kind, delivered: 0 })
+    }
+}
+
+#[async_trait]
+impl<P: Post> Destination for Posting<P> {
+    async fn send(&mut self, batch: &Batch, trace: &mut Trace) -> Result<(), Failure> {
+        let body = self.packer.pack(self.kind.body(batch))?;
+        let mut headers: HeaderMap = self.kind.headers(batch, &body).into_iter().collect();
+        headers.insert(CONTENT_TYPE, self.content_type.clone());
+        if let Some(encoding) = self.packer.encoding() {
+            headers.insert(CONTENT_ENCODING, encoding);
+        }
+        let answer = self.client.post(&self.uri, &headers, body.into(), trace).await?;
+        let started = Instant::now();
+        let outcome = self.kind.classify(&self.client, &answer, batch);
+        let detail =
+            outcome.as_ref().err().map_or_else(|| answer.status.to_string(), ToString::to_string);
+        trace.tried(Step::Answer, outcome.is_ok(), detail, started);
+        outcome?;
+        self.delivered += 1;
+        Ok(())
+    }
+
+    async fn confirmed(&mut self, _pressed: bool) -> Result<usize, Failure> {
+        if self.delivered == 0 {
+            std::future::pending::<()>().await;
+        }
+        Ok(std::mem::take(&mut self.delivered))
+    }
+
+    fn rejected(&self, line: &[u8]) -> Value {
+        without_nul(self.kind.rejected(line))
+    }
+}
+
+/// Lines that each have a comma in front, as a list between these.
+pub(crate) fn json_list(before: &str, batch: &Batch, after: &str) -> Vec<u8> {
+    let lines: &[u8] = batch.bytes();
+    let lines = lines.strip_prefix(b",").unwrap_or(lines);
+    [before.as_bytes(), lines, after.as_bytes()].concat()
+}
+
+/// A line that is a JSON object, with its `id` from where that stands in it.
+pub(crate) fn json_line(line: &[u8], id: &str) -> Value {
+    let line = line.strip_prefix(b",").unwrap_or(line);
+    let mut value: Value = serde_json::from_slice(line).unwrap_or_default();
+    let id = value.pointer(id).cloned();
+    if let (Some(object), Some(id)) = (value.as_object_mut(), id) {
+        object.insert("id".to_owned(), id);
+    }
+    value
+}
+
+/// PostgreSQL keeps no NUL in JSON.
+pub(crate) fn without_nul(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(text.replace('\0', "\u{2400}")),
+        Value::Array(items) => items.into_iter().map(without_nul).collect(),
+        Value::Object(fields) => {
+            let fields = fields.into_iter();
+            fields
+                .map(|(name, value)| (name.replace('\0', "\u{2400}"), without_nul(value)))
+                .collect()
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,773 @@
+//! Destinations of vendors, against receivers that check what the vendors' documentation asks for:
+//! path, headers, body, limits; and answer as it says, partly refused batches included. The vendors
+//! themselves cannot be run here.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use e2e::https_receiver::{Answer, HttpsReceiver, Received};
+use e2e::tls_sink::TlsSink;
+use e2e::wait;
+use model::{Drain, Id};
+use prost::Message as _;
+use serde_json::{Value, json};
+
+use crate::{DEADLINE, Session, World};
+
+/// What a line may not break: control characters, a quote, and bytes that are not UTF-8.
+const HOSTILE: &[u8] = b"a\x01\x02\"\\<!channel>\xff\xfe\n";
+
+struct Vendor {
+    world: World,
+    receiver: HttpsReceiver,
+    drain: Id<Drain>,
+    session: Session,
+    _worker: e2e::process::Process,
+}
+
+impl Vendor {
+    /// A drain of a kind, whose destination is given the receiver's address and authority.
+    async fn start(
+        kind: &str,
+        mut destination: Value,
+        path: &str,
+        credentials: Value,
+    ) -> Result<Self> {
+        let world = World::new().await?;
+        let receiver = HttpsReceiver::start().await?;
+        destination["ca_certificates"] = receiver.authority().into();
+        let address = format!("https://localhost:{}{path}", receiver.address().port());
+        let mut credentials = credentials;
+        if kind == "sumologic" {
+            credentials["url"] = address.into();
+        } else {
+            destination["url"] = address.into();
+        }
+        let drain = world.drain(kind, destination, credentials).await?;
+        world.change(drain, "control_sequences = 'keep'").await?;
+        // Batches as large as the destination's own limits allow.
+        let worker = world.worker_with(&[
+            "--drain-allow-network",
+            "127.0.0.0/8,::1/128",
+            "--drain-batch-lines",
+            "50000",
+            "--drain-batch-bytes",
+            "16777216",
+        ])?;
+        let session = world.session();
+        Ok(Self { world, receiver, drain, session, _worker: worker })
+    }
+
+    /// Appends a session of 100 lines, one of them hostile.
+    async fn session(&mut self) -> Result<()> {
+        let records =
+            [self.session.numbered(0..99), self.session.output(HOSTILE), self.session.ended()];
+        self.world.append(&records).await
+    }
+
+    /// Appends a line of another session, and waits until it has come: then all before it has.
+    async fn all_came(&self) -> Result<()> {
+        let mut last = self.world.session();
+        self.world.append(&[last.output("the last line\n")]).await?;
+        wait::until_true("the last line", DEADLINE, async || {
+            let has = |it: &Received| {
+                it.is_accepted() && it.body.windows(13).any(|at| at == b"the last line")
+            };
+            Ok(self.receiver.requests().iter().any(has))
+        })
+        .await
+    }
+
+    async fn delivered(&self, delivered: i64, rejected: i64) -> Result<()> {
+        let wanted = format!("{delivered} delivered, {rejected} rejected");
+        let state = self
+            .world
+            .state_until(self.drain, &wanted, |state| {
+                state.delivered == delivered && state.rejected == rejected
+            })
+            .await?;
+        anyhow::ensure!(!state.failing, "{}", state.error);
+        Ok(())
+    }
+
+    async fn failing(&self, words: &str) -> Result<()> {
+        self.world
+            .state_until(self.drain, words, |state| state.failing && state.error.contains(words))
+            .await?;
+        Ok(())
+    }
+
+    async fn rejected(&self) -> Result<Vec<(String, String)>> {
+        let rows = self
+            .world
+            .admin
+            .query("select line_id, reason from rejected_lines order by line_id", &[])
+            .await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
+    /// The id of the session's line that begins at this offset.
+    fn id_at(&self, begin: usize, end: usize) -> String {
+        format!("{}:stdout:{begin}-{end}", self.session.origin.producer)
+    }
+}
+
+fn accepted(requests: &[Received]) -> impl Iterator<Item = &Received> {
+    requests.iter().filter(|request| request.is_accepted())
+}
+
+fn ids(entries: &[Value], pointer: &str) -> Vec<String> {
+    let id = |entry: &Value| entry.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    entries.iter().filter_map(id).collect()
+}
+
+fn all_different(ids: &[String]) -> bool {
+    ids.iter().collect::<HashSet<_>>().len() == ids.len()
+}
+
+#[tokio::test]
+async fn datadog_gets_arrays_of_at_most_1000_entries() -> Result<()> {
+    let path = "/api/v2/logs";
+    let tags = json!({ "tags": ["team:web"] });
+    let mut vendor = Vendor::start("datadog", tags, path, json!({ "token": "k3y" })).await?;
+    vendor.receiver.answer_by(|request| {
+        let entries: Vec<Value> = serde_json::from_slice(&request.body).unwrap_or_default();
+        let complete = |entry: &Value| {
+            ["message", "ddsource", "ddtags", "hostname", "service", "status"]
+                .iter()
+                .all(|name| entry[name].is_string())
+                && entry["timestamp"].is_u64()
+        };
+        if request.path != "/api/v2/logs" || request.header("content-type") != "application/json" {
+            return Answer::json(400, &json!({ "errors": [{ "title": "HTTP path is invalid" }] }));
+        }
+        if request.header("dd-api-key") != "k3y" {
+            return Answer::json(403, &json!({ "errors": ["Forbidden"] }));
+        }
+        if request.body.len() > 5_000_000 || entries.len() > 1000 {
+            return Answer::json(413, &json!({}));
+        }
+        let fine = !entries.is_empty() && entries.iter().all(complete);
+        Answer::json(if fine { 202 } else { 400 }, &json!({}))
+    });
+    vendor.session().await?;
+    let more = vendor.session.numbered(0..2400);
+    vendor.world.append(&[more]).await?;
+    vendor.delivered(2501, 0).await?;
+    let requests = vendor.receiver.requests();
+    assert!(requests.iter().all(Received::is_accepted), "nothing was refused on the way");
+    let entries: Vec<Value> =
+        requests.iter().map(Received::lines).collect::<Result<Vec<_>>>()?.concat();
+    let first = &entries[0];
+    assert_eq!((&first["hostname"], &first["service"]), (&json!("production"), &json!("web")));
+    assert_eq!(first["ddtags"], "env:production,source:ephemeral_session,team:web");
+    assert_eq!(first["usr"]["email"], "ada@example.com");
+    assert_eq!(first["spillway"]["user_name"], "Ada \"the first\" Lovelace]");
+    let ids = ids(&entries, "/spillway/id");
+    assert!(ids.len() == 2501 && all_different(&ids));
+    let hostile = entries.iter().find(|entry| entry["spillway"]["message_base64"].is_string());
+    let exact = hostile.context("no hostile line")?["spillway"]["message_base64"].as_str();
+    assert_eq!(STANDARD.decode(exact.unwrap_or_default())?, HOSTILE[..HOSTILE.len() - 1]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wrong_datadog_key_parks_the_drain_and_is_not_quoted() -> Result<()> {
+    let mut vendor =
+        Vendor::start("datadog", json!({}), "/api/v2/logs", json!({ "token": "wr0ngk3y" })).await?;
+    vendor
+        .receiver
+        .answer_by(|_| Answer::json(403, &json!({ "errors": ["API key wr0ngk3y is invalid"] })));
+    vendor.session().await?;
+    vendor.failing("403 Forbidden ({\"errors\":[\"API key *** is invalid\"]})").await
+}
+
+/// Splunk's events, one after another.
+fn events(body: &[u8]) -> Vec<Value> {
+    serde_json::Deserializer::from_slice(body).into_iter().filter_map(Result::ok).collect()
+}
+
+/// What the collector says of a request, apart from its acknowledgement.
+fn collector(request: &Received) -> Option<Answer> {
+    if request.header("authorization") != "Splunk t0ken" {
+        return Some(Answer::json(403, &json!({ "text": "Invalid token", "code": 4 })));
+    }
+    if uuid::Uuid::parse_str(request.header("x-splunk-request-channel")).is_err() {
+        return Some(Answer::json(400, &json!({ "text": "Invalid data channel", "code": 11 })));
+    }
+    if request.path != "/services/collector/event" {
+        return None;
+    }
+    for (number, event) in events(&request.body).iter().enumerate() {
+        let blank = event["event"].as_str().is_some_and(|text| text.trim().is_empty());
+        let flat = event["fields"].as_object().is_some_and(|it| it.values().all(Value::is_string));
+        let code = if blank || event["event"].is_null() { 13 } else { 15 };
+        let refused = event["event"].as_str().is_some_and(|text| text.contains("line 42 of"));
+        if refused || blank || !flat || !event["time"].is_string() {
+            let said = json!({ "text": "bad", "code": code, "invalid-event-number": number });
+            return Some(Answer::json(400, &said));
+        }
+    }
+    Some(Answer::json(200, &json!({ "text": "Success", "code": 0 })))
+}
+
+#[tokio::test]
+async fn splunk_keeps_what_stands_before_a_refused_event_and_gets_the_rest_once() -> Result<()> {
+    let destination = json!({ "index": "main", "acknowledge": false });
+    let mut vendor =
+        Vendor::start("splunk_hec", destination, "", json!({ "token": "t0ken" })).await?;
+    vendor.receiver.answer_by(|request| collector(request).unwrap_or(Answer::status(404)));
+    let blank = vendor.session.output("\n \n");
+    vendor.world.append(&[blank]).await?;
+    vendor.session().await?;
+    vendor.delivered(102, 1).await?;
+    // The one with the refused event: those before it are taken.
+    let mut taken = Vec::new();
+    for request in vendor.receiver.requests() {
+        let mut events = events(&request.body);
+        if !request.is_accepted() {
+            let bad = |event: &Value| {
+                event["event"].as_str().is_some_and(|text| text.contains("line 42 of"))
+            };
+            events.truncate(events.iter().position(bad).context("no refused event")?);
+        }
+        taken.extend(events);
+    }
+    let ids = ids(&taken, "/fields/id");
+    assert!(ids.len() == 102 && all_different(&ids), "{}", ids.len());
+    assert_eq!(taken[2]["host"], "production");
+    assert_eq!((&taken[2]["source"], &taken[2]["index"]), (&json!("web"), &json!("main")));
+    assert_eq!(taken[2]["fields"]["user_email"], "ada@example.com");
+    let begin = vendor.session.shown.windows(8).position(|at| at == b"line 42 ").unwrap_or(0);
+    let id = vendor.id_at(begin, begin + "line 42 of the session\r\n".len());
+    let rejected = vendor.rejected().await?;
+    assert_eq!(rejected.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), [id]);
+    assert!(rejected[0].1.contains("400 Bad Request"), "{}", rejected[0].1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn splunk_lines_count_when_an_indexer_has_acknowledged_them() -> Result<()> {
+    let destination = json!({ "acknowledge": true });
+    let mut vendor =
+        Vendor::start("splunk_hec", destination, "", json!({ "token": "t0ken" })).await?;
+    let is_indexed = Arc::new(AtomicBool::new(false));
+    let (mut next_id, indexed) = (0, is_indexed.clone());
+    vendor.receiver.answer_by(move |request| {
+        if let Some(Answer::Body { status: 200, .. }) = collector(request) {
+            let body = json!({ "text": "Success", "code": 0, "ackId": next_id });
+            next_id += 1;
+            let headers = vec![("set-cookie".to_owned(), "AWSALB=node1; Path=/".to_owned())];
+            return Answer::Body { status: 200, headers, body: body.to_string().into() };
+        }
+        let channel = request.header("x-splunk-request-channel");
+        if request.path != format!("/services/collector/ack?channel={channel}")
+            || request.header("cookie") != "AWSALB=node1"
+        {
+            return Answer::json(400, &json!({ "text": "ACK is disabled", "code": 14 }));
+        }
+        let wanted: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        let ids = wanted["acks"].as_array().cloned().unwrap_or_default();
+        let indexed = indexed.load(Ordering::SeqCst);
+        let acks: serde_json::Map<_, _> =
+            ids.iter().map(|id| (id.to_string(), json!(indexed))).collect();
+        Answer::json(200, &json!({ "acks": acks }))
+    });
+    let lines = vendor.session.numbered(0..40);
+    vendor.world.append(&[lines]).await?;
+    wait::until_true("the first question", DEADLINE, async || {
+        Ok(vendor.receiver.requests().iter().any(|request| request.path.contains("/ack")))
+    })
+    .await?;
+    assert_eq!(vendor.world.state(vendor.drain).await?.delivered, 0);
+    is_indexed.store(true, Ordering::SeqCst);
+    vendor.delivered(40, 0).await?;
+    let requests = vendor.receiver.requests();
+    let sent = requests.iter().filter(|request| request.path.ends_with("/event")).count();
+    let asked = requests.len() - sent;
+    assert!(asked >= 2, "{asked} questions");
+    let all: Vec<Value> = requests
+        .iter()
+        .filter(|request| request.path.ends_with("/event"))
+        .flat_map(|request| events(&request.body))
+        .collect();
+    assert_eq!(all.len(), 40);
+    Ok(())
+}
+
+#[tokio::test]
+async fn splunk_that_loses_count_of_acknowledgements_gets_everything_again() -> Result<()> {
+    let destination = json!({ "acknowledge": true });
+    let mut vendor =
+        Vendor::start("splunk_hec", destination, "", json!({ "token": "t0ken" })).await?;
+    let channels = Arc::new(Mutex::new(Vec::<String>::new()));
+    let (known, mut next_id) = (channels.clone(), 0);
+    vendor.receiver.answer_by(move |request| {
+        let channel = request.header("x-splunk-request-channel").to_owned();
+        let mut channels = known.lock().unwrap_or_else(PoisonError::into_inner);
+        if !channels.contains(&channel) {
+            channels.push(channel);
+        }
+        // In the first channel every request has the same id.
+        let is_first = channels.len() == 1;
+        if request.path.ends_with("/event") {
+            next_id += u64::from(!is_first);
+            return Answer::json(200, &json!({ "text": "Success", "code": 0, "ackId": next_id }));
+        }
+        let wanted: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        let ids = wanted["acks"].as_array().cloned().unwrap_or_default();
+        let acks: serde_json::Map<_, _> =
+            ids.iter().map(|id| (id.to_string(), json!(!is_first))).collect();
+        Answer::json(200, &json!({ "acks": acks }))
+    });
+    let one = vendor.session.numbered(0..10);
+    vendor.world.append(&[one]).await?;
+    wait::until_true("the first", DEADLINE, async || Ok(!vendor.receiver.requests().is_empty()))
+        .await?;
+    let other = vendor.session.numbered(10..20);
+    vendor.world.append(&[other]).await?;
+    vendor.world.state_until(vendor.drain, "all", |state| state.delivered == 20).await?;
+    let channels = channels.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    assert!(channels.len() >= 2, "{channels:?}");
+    let again: Vec<Value> = vendor
+        .receiver
+        .requests()
+        .iter()
+        .filter(|it| it.path.ends_with("/event"))
+        .filter(|it| it.header("x-splunk-request-channel") != channels[0])
+        .flat_map(|it| events(&it.body))
+        .collect();
+    let ids: HashSet<String> = ids(&again, "/fields/id").into_iter().collect();
+    assert_eq!(ids.len(), 20, "all of it came in the other channels");
+    Ok(())
+}
+
+#[tokio::test]
+async fn answers_about_lines_that_were_not_sent_settle_nothing() -> Result<()> {
+    let credentials = json!({ "token": "t0ken" });
+    let mut vendor = Vendor::start("splunk_hec", json!({}), "", credentials).await?;
+    let mut answers = [u64::MAX, 1000, 101].into_iter();
+    vendor.receiver.answer_by(move |request| match answers.next() {
+        Some(number) => Answer::json(503, &json!({ "code": 9, "invalid-event-number": number })),
+        None => collector(request).unwrap_or(Answer::status(404)),
+    });
+    vendor.session().await?;
+    vendor.delivered(100, 1).await
+}
+
+#[tokio::test]
+async fn elasticsearch_refuses_single_documents_and_is_tried_again_under_the_same_ids() -> Result<()>
+{
+    let destination = json!({ "index": "logs-web-default" });
+    let credentials = json!({ "username": "elastic", "password": "s3cret" });
+    let mut vendor = Vendor::start("elasticsearch", destination, "", credentials).await?;
+    let mut stored = HashSet::new();
+    let mut busy = true;
+    vendor.receiver.answer_by(move |request| {
+        let basic = format!("Basic {}", STANDARD.encode("elastic:s3cret"));
+        if !request.path.starts_with("/logs-web-default/_bulk")
+            || request.header("authorization") != basic
+            || request.header("content-type") != "application/x-ndjson"
+            || !request.body.ends_with(b"\n")
+        {
+            return Answer::json(400, &json!({ "error": { "type": "illegal_argument" } }));
+        }
+        let lines = request.lines().unwrap_or_default();
+        let mut items = Vec::new();
+        for pair in lines.chunks(2) {
+            let id = pair[0]["create"]["_id"].as_str().unwrap_or_default().to_owned();
+            let document = &pair[1];
+            let complete =
+                document["@timestamp"].is_string() && document["event"]["id"] == id.as_str();
+            let status = if document["message"].as_str().is_some_and(|it| it.contains("line 7 of"))
+            {
+                400
+            } else if busy
+                && document["message"].as_str().is_some_and(|it| it.contains("line 9 of"))
+            {
+                429
+            } else if !complete {
+                400
+            } else if stored.insert(id) {
+                201
+            } else {
+                409
+            };
+            items.push(if status < 300 {
+                json!({ "create": { "status": status } })
+            } else {
+                let error =
+                    json!({ "type": "document_parsing_exception", "reason": "no field [s3cret]" });
+                json!({ "create": { "status": status, "error": error } })
+            });
+        }
+        busy = false;
+        let errors = items.iter().any(|item| item["create"]["status"].as_u64() > Some(299));
+        Answer::json(200, &json!({ "errors": errors, "items": items }))
+    });
+    vendor.session().await?;
+    vendor.delivered(100, 1).await?;
+    let rejected = vendor.rejected().await?;
+    assert_eq!(rejected.len(), 1);
+    assert!(rejected[0].1.contains("400") && rejected[0].1.contains("document_parsing_exception"));
+    assert!(!rejected[0].1.contains("s3cret"), "{}", rejected[0].1);
+    let requests = vendor.receiver.requests();
+    assert_eq!(requests[0].body, requests[1].body, "the ids are in it");
+    let documents = requests[0].lines()?;
+    assert_eq!(documents[1]["user"]["email"], "ada@example.com");
+    assert_eq!(documents[1]["service"], json!({ "name": "web", "environment": "production" }));
+    assert_eq!(documents[1]["labels"]["offset"], "0");
+    Ok(())
+}
+
+#[tokio::test]
+async fn loki_gets_streams_whose_equal_lines_stay_apart() -> Result<()> {
+    let destination = json!({ "tenant": "acme", "labels": { "team": "web" } });
+    let mut vendor =
+        Vendor::start("loki", destination, "/base", json!({ "token": "t0ken" })).await?;
+    vendor.receiver.answer_by(|request| {
+        let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        let streams = body["streams"].as_array().cloned().unwrap_or_default();
+        let fine = streams.iter().all(|stream| {
+            stream["stream"].as_object().is_some_and(|labels| (1..=15).contains(&labels.len()))
+                && stream["values"].as_array().is_some_and(|values| {
+                    values.iter().all(|value| {
+                        value[0].as_str().is_some_and(|at| at.parse::<u64>().is_ok())
+                            && value[1].as_str().is_some_and(|line| line.len() <= 256 * 1024)
+                            && value[2]
+                                .as_object()
+                                .is_some_and(|it| it.values().all(Value::is_string))
+                            && value[2].to_string().len() <= 64 * 1024
+                    })
+                })
+        });
+        let known = request.path == "/base/loki/api/v1/push"
+            && request.header("x-scope-orgid") == "acme"
+            && request.header("authorization") == "Bearer t0ken"
+            && request.body.len() < 4_000_000;
+        Answer::status(if known && fine && !streams.is_empty() { 204 } else { 400 })
+    });
+    // All of one record, so of one time.
+    let same = vendor.session.output("same\n".repeat(50));
+    vendor.world.append(&[same]).await?;
+    vendor.session().await?;
+    let long = vendor.session.output([b"\xff".repeat(300_000).as_slice(), b"\n"].concat());
+    vendor.world.append(&[long]).await?;
+    vendor.all_came().await?;
+    let state = vendor.world.state(vendor.drain).await?;
+    assert_eq!(state.rejected, 0);
+    let mut entries = Vec::new();
+    for request in accepted(&vendor.receiver.requests()) {
+        let body: Value = serde_json::from_slice(&request.body)?;
+        entries.extend(body["streams"].as_array().context("no streams")?.clone());
+    }
+    let labels = json!({
+        "service_name": "web", "environment": "production", "source": "ephemeral_session", "team": "web"
+    });
+    assert_eq!(entries[0]["stream"], labels);
+    assert_eq!(entries[0]["values"][0][2]["user_email"], "ada@example.com");
+    // As Loki tells lines apart: by stream, nanosecond and text.
+    let seen: HashSet<(String, String)> = entries
+        .iter()
+        .map(|entry| (entry["values"][0][0].to_string(), entry["values"][0][1].to_string()))
+        .collect();
+    assert_eq!(seen.len(), entries.len());
+    Ok(())
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Export {
+    #[prost(message, repeated, tag = "1")]
+    resource_logs: Vec<ResourceLogs>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ResourceLogs {
+    #[prost(message, optional, tag = "1")]
+    resource: Option<Attributes>,
+    #[prost(message, repeated, tag = "2")]
+    scope_logs: Vec<ScopeLogs>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Attributes {
+    #[prost(message, repeated, tag = "1")]
+    attributes: Vec<KeyValue>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ScopeLogs {
+    #[prost(message, repeated, tag = "2")]
+    log_records: Vec<LogRecord>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct LogRecord {
+    #[prost(fixed64, tag = "1")]
+    time_unix_nano: u64,
+    #[prost(message, optional, tag = "5")]
+    body: Option<AnyValue>,
+    #[prost(message, repeated, tag = "6")]
+    attributes: Vec<KeyValue>,
+    #[prost(fixed64, tag = "11")]
+    observed_time_unix_nano: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct KeyValue {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(message, optional, tag = "2")]
+    value: Option<AnyValue>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct AnyValue {
+    #[prost(string, tag = "1")]
+    string: String,
+    #[prost(bytes = "vec", tag = "7")]
+    bytes: Vec<u8>,
+}
+
+fn attributes(list: &[KeyValue]) -> HashMap<String, String> {
+    let pairs = list.iter().map(|pair| {
+        (
+            pair.key.clone(),
+            pair.value.as_ref().map(|value| value.string.clone()).unwrap_or_default(),
+        )
+    });
+    pairs.collect()
+}
+
+#[tokio::test]
+async fn opentelemetry_gets_protobuf_and_its_outages_cost_nothing() -> Result<()> {
+    let credentials = json!({ "headers": { "api-key": "k3y" } });
+    let mut vendor = Vendor::start("otlp_http", json!({}), "/v1/logs", credentials).await?;
+    let mut answers = vec![Answer::status(500), Answer::status(503)].into_iter();
+    vendor.receiver.answer_by(move |request| {
+        if request.path != "/v1/logs"
+            || request.header("content-type") != "application/x-protobuf"
+            || request.header("api-key") != "k3y"
+        {
+            return Answer::status(400);
+        }
+        answers.next().unwrap_or(Answer::status(200))
+    });
+    vendor.session().await?;
+    vendor.delivered(101, 0).await?;
+    let mut records = Vec::new();
+    for request in accepted(&vendor.receiver.requests()) {
+        for part in Export::decode(request.body.clone())?.resource_logs {
+            let resource = attributes(&part.resource.context("no resource")?.attributes);
+            assert_eq!(resource["service.name"], "web");
+            assert_eq!(resource["deployment.environment.name"], "production");
+            records.extend(part.scope_logs.into_iter().flat_map(|scope| scope.log_records));
+        }
+    }
+    assert_eq!(records.len(), 101);
+    let first = attributes(&records[0].attributes);
+    assert_eq!(
+        (first["user.email"].as_str(), first["log.iostream"].as_str()),
+        ("ada@example.com", "stdout")
+    );
+    assert!(first["spillway.id"].contains(":stdout:0-"));
+    assert!(records.iter().all(|it| it.time_unix_nano > 0 && it.observed_time_unix_nano > 0));
+    let bodies: Vec<_> = records.iter().filter_map(|record| record.body.clone()).collect();
+    assert_eq!(bodies[0].string, "line 0 of the session");
+    assert!(bodies.iter().any(|body| body.bytes == HOSTILE[..HOSTILE.len() - 1]));
+    Ok(())
+}
+
+#[tokio::test]
+async fn sumo_logic_gets_lines_that_it_does_not_slice() -> Result<()> {
+    let destination = json!({ "category": "prod/web", "name": null });
+    let path = "/receiver/v1/http/c0de-that-is-secret";
+    let mut vendor = Vendor::start("sumologic", destination, path, json!({})).await?;
+    vendor.receiver.answer_by(|request| {
+        let lines = request.body.split_inclusive(|&byte| byte == b'\n');
+        let fine = lines.clone().all(|line| {
+            line.len() <= 64 * 1024
+                && line.starts_with(b"{\"timestamp\":1")
+                && line.ends_with(b"}\n")
+        });
+        let known = request.path == "/receiver/v1/http/c0de-that-is-secret"
+            && request.header("x-sumo-category") == "prod/web"
+            && request.header("x-sumo-host") == "production";
+        Answer::status(if known && fine && request.body.len() <= 1_000_000 { 200 } else { 400 })
+    });
+    vendor.session().await?;
+    // The worst that JSON can make of bytes.
+    let worst = b"\x01\xff".repeat(100_000);
+    let long = vendor.session.output([worst.as_slice(), b"\n"].concat());
+    vendor.world.append(&[long]).await?;
+    vendor.all_came().await?;
+    let state = vendor.world.state(vendor.drain).await?;
+    assert_eq!(state.rejected, 0);
+    let lines = vendor.receiver.accepted_lines()?;
+    let text: Vec<u8> = lines
+        .iter()
+        .filter(|line| line["seq"] == "3")
+        .map(|line| STANDARD.decode(line["message_base64"].as_str().unwrap_or_default()))
+        .collect::<Result<Vec<_>, _>>()?
+        .concat();
+    assert!(text == worst, "{} bytes", text.len());
+    vendor
+        .receiver
+        .answer_by(|_| Answer::json(401, &json!({ "message": "c0de-that-is-secret is unknown" })));
+    let more = vendor.session.numbered(0..1);
+    vendor.world.append(&[more]).await?;
+    vendor.failing("*** is unknown").await
+}
+
+#[tokio::test]
+async fn mezmo_refuses_single_lines_in_a_207() -> Result<()> {
+    let destination = json!({ "tags": ["a", "b"], "hostname": null });
+    let mut vendor =
+        Vendor::start("logdna", destination, "", json!({ "token": "ingestk3y" })).await?;
+    vendor.receiver.answer_by(|request| {
+        let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        let lines = body["lines"].as_array().cloned().unwrap_or_default();
+        let known = request.path == "/logs/ingest?hostname=production&tags=a%2Cb"
+            && request.header("authorization")
+                == format!("Basic {}", STANDARD.encode("ingestk3y:"));
+        if !known || lines.is_empty() {
+            return Answer::status(403);
+        }
+        let status = |line: &Value| {
+            let text = line["line"].as_str().unwrap_or_default();
+            let fits =
+                text.len() <= 16_000 && line["timestamp"].is_u64() && line["meta"].is_object();
+            if !fits || text.contains("line 42 of") { 400 } else { 200 }
+        };
+        let statuses: Vec<u16> = lines.iter().map(status).collect();
+        Answer::json(207, &json!({ "status": statuses }))
+    });
+    vendor.session().await?;
+    let long = vendor.session.output([b"\xff".repeat(50_000).as_slice(), b"\n"].concat());
+    vendor.world.append(&[long]).await?;
+    vendor.all_came().await?;
+    let state =
+        vendor.world.state_until(vendor.drain, "the refusal", |state| state.rejected > 0).await?;
+    assert_eq!(state.rejected, 1);
+    let rejected = vendor.rejected().await?;
+    assert_eq!(rejected[0].1, "Mezmo answered 400 for this line");
+    let body: Value = serde_json::from_slice(&vendor.receiver.requests()[0].body)?;
+    let line = &body["lines"][0];
+    assert_eq!((&line["app"], &line["env"]), (&json!("web"), &json!("production")));
+    assert_eq!(line["meta"]["user_email"], "ada@example.com");
+    Ok(())
+}
+
+#[tokio::test]
+async fn syslog_vendors_get_lines_that_end_in_lf_with_their_token() -> Result<()> {
+    let token = "0a1b2c3d-token";
+    for (kind, begins, has) in [
+        ("papertrail", "<134>1 ", " seq=\"0\"] line 0 of the session"),
+        ("solarwinds", "<134>1 ", " seq=\"0\"][0a1b2c3d-token@41058] line 0 of the session"),
+        ("insightops", "0a1b2c3d-token {\"id\":", "\"message\":\"line 0 of the session\"}"),
+    ] {
+        let world = World::new().await?;
+        let sink = TlsSink::start().await?;
+        sink.frame_by_lf();
+        let destination = json!({
+            "host": "localhost", "port": sink.address().port(), "ca_certificates": sink.authority()
+        });
+        let credentials = if kind == "papertrail" { json!({}) } else { json!({ "token": token }) };
+        let drain = world.drain(kind, destination, credentials).await?;
+        let _worker = world.worker()?;
+        let mut session = world.session();
+        let records = [session.numbered(0..3), session.output(HOSTILE), session.ended()];
+        world.append(&records).await?;
+        world.state_until(drain, "all", |state| state.delivered == 5).await?;
+        let messages: Vec<String> = sink
+            .messages()
+            .iter()
+            .map(|message| String::from_utf8_lossy(message).into_owned())
+            .collect();
+        assert_eq!(messages.len(), 5);
+        assert!(messages.iter().all(|message| message.starts_with(begins)), "{messages:?}");
+        assert!(messages[0].contains(has), "{}", messages[0]);
+        assert!(messages[0].contains("ada@example.com"));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_own_server_gets_signed_requests_in_zstd() -> Result<()> {
+    let secret = b"twenty-four bytes or more";
+    let credentials = json!({
+        "signing_secret": format!("whsec_{}", STANDARD.encode(secret)), "token": "t0ken"
+    });
+    let destination = json!({ "compression": "zstd", "keys": "aptible", "format": "json_array" });
+    let mut vendor = Vendor::start("https_post", destination, "/logs", credentials).await?;
+    vendor.receiver.answer_in_turn(vec![Answer::status(503)]);
+    vendor.session().await?;
+    vendor.delivered(101, 0).await?;
+    let requests = vendor.receiver.requests();
+    for request in &requests {
+        assert_eq!(request.header("content-encoding"), "zstd");
+        assert_eq!(request.header("authorization"), "Bearer t0ken");
+        assert_eq!(request.header("webhook-id"), request.header("spillway-batch-id"));
+        let at: u64 = request.header("webhook-timestamp").parse()?;
+        let age = request.at.duration_since(std::time::UNIX_EPOCH)?.as_secs().abs_diff(at);
+        assert!(age < 60, "{age}");
+        let signed = request.header("webhook-signature").strip_prefix("v1,").context("no v1")?;
+        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret);
+        let message =
+            [format!("{}.{at}.", request.header("webhook-id")).as_bytes(), &request.sent].concat();
+        aws_lc_rs::hmac::verify(&key, &message, &STANDARD.decode(signed)?)
+            .map_err(|_| anyhow::anyhow!("the signature is wrong"))?;
+    }
+    assert_eq!(requests[0].header("webhook-id"), requests[1].header("webhook-id"));
+    let lines = vendor.receiver.accepted_lines()?;
+    assert_eq!(
+        (&lines[0]["log"], &lines[0]["app"]),
+        (&json!("line 0 of the session"), &json!("web"))
+    );
+    assert!(
+        lines
+            .iter()
+            .all(|line| line.as_object().is_some_and(|it| it.values().all(Value::is_string)))
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_own_server_gets_logplex_frames() -> Result<()> {
+    let destination = json!({ "compression": "none", "format": "logplex" });
+    let mut vendor = Vendor::start("https_post", destination, "/logs", json!({})).await?;
+    vendor.session().await?;
+    vendor.delivered(101, 0).await?;
+    let mut frames = Vec::new();
+    for request in vendor.receiver.requests() {
+        assert_eq!(request.header("content-type"), "application/logplex-1");
+        assert_eq!(request.header("logplex-frame-id").len(), 32);
+        let before = frames.len();
+        let mut rest = request.body.as_ref();
+        while !rest.is_empty() {
+            let space = rest.iter().position(|&byte| byte == b' ').context("no length")?;
+            let length: usize = std::str::from_utf8(&rest[..space])?.parse()?;
+            frames.push(String::from_utf8_lossy(&rest[space + 1..][..length]).into_owned());
+            rest = &rest[space + 1 + length..];
+        }
+        assert_eq!(request.header("logplex-msg-count"), (frames.len() - before).to_string());
+    }
+    assert_eq!(frames.len(), 101);
+    assert!(frames.iter().all(|frame| frame.ends_with('\n') && frame.contains(" host web ")));
+    assert!(frames[0].contains("user_email=ada@example.com"), "{}", frames[0]);
+    assert!(frames[0].ends_with("line 0 of the session\n"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_says_260_is_waited_for() -> Result<()> {
+    let mut vendor = Vendor::start("loki", json!({}), "", json!({})).await?;
+    vendor.receiver.answer_by(|_| Answer::slow(260, Duration::ZERO));
+    vendor.session().await?;
+    vendor.failing("it takes no lines at the moment").await
+}
