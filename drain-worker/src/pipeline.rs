@@ -56,7 +56,7 @@ pub(crate) async fn run(
     until: watch::Receiver<Instant>,
     stop: CancellationToken,
 ) {
-    let status = Arc::new(context.reports.status());
+    let status = Arc::new(context.reports.status(context.redelivery_bytes));
     // A child, so that its loss of the lease stops this pipeline alone.
     let stop = stop.child_token();
     let mut tasks = JoinSet::new();

@@ -104,7 +104,7 @@ impl Delivery {
                 }
             } else {
                 let pressed = self.is_full() || self.sent < self.window.len();
-                let unwritten = self.status.is_full();
+                let unwritten = self.status.unwritten();
                 // Losing an arm is safe: each only waits.
                 tokio::select! {
                     biased;
@@ -118,7 +118,9 @@ impl Delivery {
                         }
                         ControlFlow::Continue(())
                     }
-                    () = self.status.room(), if unwritten => ControlFlow::Continue(()),
+                    () = self.status.fewer_than(unwritten), if unwritten > 0 => {
+                        ControlFlow::Continue(())
+                    }
                 }
             };
             if step.is_break() {
@@ -140,12 +142,11 @@ impl Delivery {
 
     /// Whether the next batch may be sent now; divides it where it has more lines than are allowed.
     fn may_send(&mut self) -> bool {
-        if self.status.is_full() {
-            return false;
-        }
         let bytes: usize =
             self.window.iter().take(self.sent + 1).map(|one| one.bytes().len()).sum();
-        if self.sent > 0 && bytes > self.window_bytes {
+        // All of it comes again when the worker is killed.
+        let unwritten = self.status.unwritten();
+        if (self.sent > 0 || unwritten > 0) && bytes + unwritten > self.window_bytes {
             return false;
         }
         if self.allowed == usize::MAX {

@@ -69,8 +69,8 @@ impl Reports {
     }
 
     /// Of a drain that has done nothing yet.
-    pub(super) fn status(&self) -> Status {
-        Status::new(self.urgent.clone())
+    pub(super) fn status(&self, window_bytes: usize) -> Status {
+        Status::new(self.urgent.clone(), window_bytes)
     }
 
     /// Writes what the drain has done by then, or puts it back; stops it if its lease is lost.

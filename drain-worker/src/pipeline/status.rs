@@ -14,11 +14,9 @@ use crate::lines::Checkpoint;
 const LONGEST_ERROR: usize = 1000;
 /// Refused lines that may wait to be written.
 const MOST_REJECTED: usize = 20;
-/// Delivered bytes since the position was last written: all come again when the worker is killed.
-/// With so many it is written soon;
+/// Delivered bytes since the position was last written, with which it is written soon: all come again
+/// when the worker is killed.
 const MANY_UNWRITTEN: usize = 2 << 20;
-/// with so many nothing more is sent.
-const MOST_UNWRITTEN: usize = 4 << 20;
 
 /// Shared between the steps of a pipeline.
 #[derive(Debug)]
@@ -32,6 +30,8 @@ pub(crate) struct Status {
     written: Notify,
     /// Told when it must be written soon.
     urgent: Arc<Notify>,
+    /// With so many bytes unwritten.
+    many: usize,
 }
 
 /// What is to be written.
@@ -45,7 +45,8 @@ pub(super) struct State {
 }
 
 impl Status {
-    pub(super) fn new(urgent: Arc<Notify>) -> Self {
+    /// Of a drain that may send so many bytes again.
+    pub(super) fn new(urgent: Arc<Notify>, window_bytes: usize) -> Self {
         Self {
             state: Mutex::default(),
             unwritten: AtomicUsize::new(0),
@@ -53,6 +54,7 @@ impl Status {
             changed: Notify::new(),
             written: Notify::new(),
             urgent,
+            many: MANY_UNWRITTEN.min(window_bytes / 2),
         }
     }
 
@@ -86,21 +88,21 @@ impl Status {
         }
         drop(state);
         self.changed.notify_one();
-        if unwritten >= MANY_UNWRITTEN {
+        if unwritten >= self.many {
             self.urgent.notify_one();
         }
     }
 
-    /// Whether so much is not written that nothing more is to be sent.
-    pub(super) fn is_full(&self) -> bool {
-        self.unwritten_bytes.load(Ordering::Relaxed) >= MOST_UNWRITTEN
+    /// Bytes that were delivered since the position was last written.
+    pub(super) fn unwritten(&self) -> usize {
+        self.unwritten_bytes.load(Ordering::Relaxed)
     }
 
-    /// Waits until that is over.
-    pub(super) async fn room(&self) {
+    /// Waits until fewer are unwritten.
+    pub(super) async fn fewer_than(&self, bytes: usize) {
         loop {
             let written = self.written.notified();
-            if !self.is_full() {
+            if self.unwritten() < bytes {
                 return;
             }
             written.await;

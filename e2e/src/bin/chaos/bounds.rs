@@ -2,10 +2,9 @@
 
 use crate::evidence::Fault;
 
-/// The most that comes again after one interruption: a syslog drain's redelivery window of 8 MiB, or
-/// an HTTPS drain's batches in flight; and what was delivered since the position was last written, at
-/// most 4 MiB; and a batch.
-pub(crate) const REDELIVERY_BYTES: u64 = 13 << 20;
+/// The most that comes again after one interruption: a drain's redelivery window, which what was
+/// delivered since the position was last written counts towards.
+pub(crate) const REDELIVERY_BYTES: u64 = 8 << 20;
 
 /// The most memory that a service may have resident, in KiB.
 pub(crate) const EDGE_KIB: u64 = 256 << 10;
