@@ -24,7 +24,7 @@ use model::Secret;
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use url::{Position, Url};
+use url::Url;
 
 use super::{Destination, Failure, Remedy};
 use crate::batch::Batch;
@@ -94,10 +94,12 @@ impl HttpClient {
     ) -> Result<Self, HttpConfigError> {
         let host =
             url.host_str().filter(|_| url.scheme() == "https").ok_or(HttpConfigError::Url)?;
-        #[allow(clippy::string_slice, reason = "the URL's own positions are within it")]
-        let authority = &url[Position::BeforeHost..Position::AfterPort];
+        let authority = match url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        };
         let mut headers = HeaderMap::new();
-        headers.insert(HOST, HeaderValue::from_str(authority).map_err(|_| HttpConfigError::Url)?);
+        headers.insert(HOST, HeaderValue::from_str(&authority).map_err(|_| HttpConfigError::Url)?);
         headers.insert(USER_AGENT, HeaderValue::from_static("spillway"));
         let port = url.port_or_known_default().unwrap_or(443);
         Ok(Self {
@@ -327,8 +329,8 @@ impl HttpClient {
 
 /// Path and query of a URL.
 pub(crate) fn uri(url: &Url) -> Result<Uri, HttpConfigError> {
-    #[allow(clippy::string_slice, reason = "the URL's own positions are within it")]
-    url[Position::BeforePath..Position::AfterQuery].parse().map_err(|_| HttpConfigError::Url)
+    let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
+    format!("{}{query}", url.path()).parse().map_err(|_| HttpConfigError::Url)
 }
 
 fn retry(message: String) -> Failure {

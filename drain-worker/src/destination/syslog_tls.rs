@@ -1,9 +1,9 @@
-//! Syslog over TLS (RFC 5425).
+//! Messages over TLS that nobody acknowledges: syslog (RFC 5425), and vendors' lines.
 //!
-//! Syslog has no acknowledgement. A batch counts as delivered when the receiver has surely read it, as
-//! far as its TCP tells ([`receipt`]); or when its TCP has acknowledged the batch, the connection has
-//! then lived on for the redelivery window, and nothing shows that the receiver has yet to read it.
-//! With much unconfirmed, pieces are sent no faster than the receiver shows that it reads them.
+//! A batch counts as delivered when the receiver has surely read it, as far as its TCP tells
+//! ([`receipt`]); or when its TCP has acknowledged the batch, the connection has then lived on for the
+//! redelivery window, and nothing shows that the receiver has yet to read it. With much unconfirmed,
+//! pieces are sent no faster than the receiver shows that it reads them.
 //!
 //! Invariant: any end of the connection, however polite, is a failure while a batch is unconfirmed.
 

@@ -105,6 +105,6 @@ fn every_kind_of_the_api_can_be_created() {
     ];
     assert_eq!(
         names.to_vec(),
-        destinations::Kind::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>()
+        ::destinations::Kind::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>()
     );
 }
