@@ -24,8 +24,16 @@ pub(crate) struct Batch {
     bytes: Bytes,
     /// Where each line ends in `bytes`.
     ends: Vec<usize>,
-    /// How far the drain has got when all of this is delivered, if it is at the end of a block.
-    pub(crate) checkpoint: Option<Checkpoint>,
+    /// How far the drain has got when all of this is delivered; None where no block ends in it.
+    pub(crate) reached: Option<Reached>,
+}
+
+/// The end of a block.
+#[derive(Debug, Clone)]
+pub(crate) struct Reached {
+    pub(crate) checkpoint: Checkpoint,
+    /// Encoded bytes of all lines up to there since the pipeline began.
+    pub(crate) bytes: u64,
 }
 
 impl Batch {
@@ -66,11 +74,11 @@ impl Batch {
         let at = *self.ends.get(count.checked_sub(1)?)?;
         let (first, second) = self.ends.split_at(count);
         Some((
-            Self { bytes: self.bytes.slice(..at), ends: first.to_vec(), checkpoint: None },
+            Self { bytes: self.bytes.slice(..at), ends: first.to_vec(), reached: None },
             Self {
                 bytes: self.bytes.slice(at..),
                 ends: second.iter().map(|end| end - at).collect(),
-                checkpoint: self.checkpoint.clone(),
+                reached: self.reached.clone(),
             },
         ))
     }
@@ -82,7 +90,9 @@ pub(crate) struct Batcher {
     encoder: Box<dyn Encode>,
     bytes: Vec<u8>,
     ends: Vec<usize>,
-    checkpoint: Option<Checkpoint>,
+    reached: Option<Reached>,
+    /// Bytes of the batches that were made.
+    made: u64,
     full: VecDeque<Batch>,
 }
 
@@ -93,7 +103,8 @@ impl Batcher {
             encoder,
             bytes: Vec::new(),
             ends: Vec::new(),
-            checkpoint: None,
+            reached: None,
+            made: 0,
             full: VecDeque::new(),
         }
     }
@@ -115,12 +126,13 @@ impl Batcher {
 
     /// All lines up to this checkpoint were added.
     pub(crate) fn reached(&mut self, checkpoint: Checkpoint) {
-        self.checkpoint = Some(checkpoint);
+        let bytes = self.made + self.bytes.len() as u64;
+        self.reached = Some(Reached { checkpoint, bytes });
     }
 
     /// Whether there is something to take with [`Self::take`].
     pub(crate) fn has_some(&self) -> bool {
-        !self.ends.is_empty() || self.checkpoint.is_some()
+        !self.ends.is_empty() || self.reached.is_some()
     }
 
     /// The next batch that is full.
@@ -137,10 +149,11 @@ impl Batcher {
     }
 
     fn close(&mut self) {
-        let checkpoint = self.checkpoint.take();
-        if self.ends.is_empty() && checkpoint.is_none() {
+        let reached = self.reached.take();
+        if self.ends.is_empty() && reached.is_none() {
             return;
         }
+        self.made += self.bytes.len() as u64;
         // A full batch takes the buffer along; a small one must not hold much more than it has.
         let bytes = if self.bytes.len() > self.bytes.capacity() / 2 {
             let next = Vec::with_capacity(self.bytes.capacity());
@@ -150,7 +163,7 @@ impl Batcher {
             self.bytes.clear();
             copy
         };
-        self.full.push_back(Batch { bytes, ends: std::mem::take(&mut self.ends), checkpoint });
+        self.full.push_back(Batch { bytes, ends: std::mem::take(&mut self.ends), reached });
     }
 }
 
@@ -160,15 +173,12 @@ mod tests {
 
     #[test]
     fn halving_ends_at_single_lines_and_keeps_everything() {
-        let checkpoint = Some(Checkpoint::default());
-        let whole = Batch {
-            bytes: Bytes::from_static(b"a\nbb\nccc\n"),
-            ends: vec![2, 5, 9],
-            checkpoint: checkpoint.clone(),
-        };
+        let reached = Some(Reached { checkpoint: Checkpoint::default(), bytes: 9 });
+        let whole =
+            Batch { bytes: Bytes::from_static(b"a\nbb\nccc\n"), ends: vec![2, 5, 9], reached };
         let (first, second) = whole.halves().unwrap();
         assert_eq!((first.bytes().as_ref(), first.lines()), (b"a\n".as_slice(), 1));
-        assert_eq!((&first.checkpoint, &second.checkpoint), (&None, &checkpoint));
+        assert!(first.reached.is_none() && second.reached.is_some());
         let (third, fourth) = second.halves().unwrap();
         assert_eq!(third.bytes().as_ref(), b"bb\n");
         assert_eq!(fourth.bytes().as_ref(), b"ccc\n");

@@ -118,7 +118,7 @@ impl Delivery {
                         }
                         ControlFlow::Continue(())
                     }
-                    () = self.status.fewer_than(unwritten), if unwritten > 0 => {
+                    () = self.status.fewer_than(unwritten.bytes), if unwritten.writable => {
                         ControlFlow::Continue(())
                     }
                 }
@@ -144,9 +144,10 @@ impl Delivery {
     fn may_send(&mut self) -> bool {
         let bytes: usize =
             self.window.iter().take(self.sent + 1).map(|one| one.bytes().len()).sum();
-        // All of it comes again when the worker is killed.
+        // All of it comes again when the worker is killed. The lines of one block may be more than
+        // that: only at its end is there a position to write.
         let unwritten = self.status.unwritten();
-        if (self.sent > 0 || unwritten > 0) && bytes + unwritten > self.window_bytes {
+        if (self.sent > 0 || unwritten.writable) && bytes + unwritten.bytes > self.window_bytes {
             return false;
         }
         if self.allowed == usize::MAX {
@@ -167,9 +168,9 @@ impl Delivery {
             self.window.push_back(batch);
         } else if let Some(last) = self.window.back_mut() {
             // Only the position has moved: it counts when the lines before it are delivered.
-            last.checkpoint = batch.checkpoint;
+            last.reached = batch.reached;
         } else {
-            self.status.delivered(0, 0, batch.checkpoint);
+            self.status.delivered(0, 0, batch.reached);
         }
     }
 
@@ -177,7 +178,7 @@ impl Delivery {
         match confirmed {
             Ok(count) => {
                 for batch in self.window.drain(..count.min(self.window.len())) {
-                    self.status.delivered(batch.lines(), batch.bytes().len(), batch.checkpoint);
+                    self.status.delivered(batch.lines(), batch.bytes().len(), batch.reached);
                 }
                 self.sent = self.sent.saturating_sub(count);
                 (self.failures, self.refusals) = (0, 0);
@@ -232,7 +233,8 @@ impl Delivery {
             self.window.insert(at, first);
             return;
         }
-        self.status.rejected(self.rejected(batch.bytes(), reason), batch.checkpoint).await;
+        self.status.rejected(self.rejected(batch.bytes(), reason)).await;
+        self.status.delivered(0, batch.bytes().len(), batch.reached);
     }
 
     /// Settles the first lines of the batch that was just sent: some are refused, the others delivered.
@@ -268,17 +270,17 @@ impl Delivery {
         let bytes = batch.bytes().len();
         for (number, reason) in lines {
             if let Some(line) = batch.line(number) {
-                self.status.rejected(self.rejected(line, reason), None).await;
+                self.status.rejected(self.rejected(line, reason)).await;
             }
         }
         self.failures = 0;
         // With older batches unconfirmed, its position counts when theirs do.
         match self.sent.checked_sub(1).and_then(|before| self.window.get_mut(before)) {
             Some(before) => {
-                before.checkpoint = batch.checkpoint.or(before.checkpoint.take());
+                before.reached = batch.reached.or(before.reached.take());
                 self.status.delivered(delivered, bytes, None);
             }
-            None => self.status.delivered(delivered, bytes, batch.checkpoint),
+            None => self.status.delivered(delivered, bytes, batch.reached),
         }
         ControlFlow::Continue(())
     }

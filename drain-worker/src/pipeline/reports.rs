@@ -164,7 +164,7 @@ async fn write(store: &Store, reports: Vec<(State, Report)>) {
 
 fn row(state: &State, report: &Report) -> (Lease, DrainProgress) {
     let progress = DrainProgress {
-        position: state.checkpoint.as_ref().map(position),
+        position: state.reached.as_ref().map(|reached| position(&reached.checkpoint)),
         delivered: state.delivered,
         rejected: state.rejected.clone(),
         failure: state.failure.clone(),

@@ -1,22 +1,22 @@
 //! What a pipeline has done and what troubles it, between its steps and the task that writes it to
 //! the database.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::Timestamp;
 use store::drain_positions::{DrainFailure, RejectedLine};
 use tokio::sync::Notify;
 
-use crate::lines::Checkpoint;
+use crate::batch::Reached;
 
 /// Messages longer than this say no more.
 const LONGEST_ERROR: usize = 1000;
 /// Refused lines that may wait to be written.
 const MOST_REJECTED: usize = 20;
-/// Delivered bytes since the position was last written, with which it is written soon: all come again
-/// when the worker is killed.
-const MANY_UNWRITTEN: usize = 2 << 20;
+/// A position that is so many bytes after the last one that was written is written soon: all of them
+/// come again when the worker is killed.
+const MANY_UNWRITTEN: u64 = 2 << 20;
 
 /// Shared between the steps of a pipeline.
 #[derive(Debug)]
@@ -24,22 +24,32 @@ pub(crate) struct Status {
     state: Mutex<State>,
     /// Refused lines that are not written, those that are being written included.
     unwritten: AtomicUsize,
-    /// The same of delivered bytes.
-    unwritten_bytes: AtomicUsize,
+    /// Bytes that were delivered since the pipeline began, those before the newest position, and those
+    /// before the one that was last written.
+    delivered: AtomicU64,
+    reached: AtomicU64,
+    settled: AtomicU64,
     changed: Notify,
     written: Notify,
     /// Told when it must be written soon.
     urgent: Arc<Notify>,
-    /// With so many bytes unwritten.
-    many: usize,
+    /// With so many bytes before the newest position.
+    many: u64,
+}
+
+/// What was delivered after the position that was last written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unwritten {
+    pub(super) bytes: usize,
+    /// Whether there is a newer position, which writing will make them fewer.
+    pub(super) writable: bool,
 }
 
 /// What is to be written.
 #[derive(Debug, Default, Clone)]
 pub(super) struct State {
-    pub(super) checkpoint: Option<Checkpoint>,
+    pub(super) reached: Option<Reached>,
     pub(super) delivered: i64,
-    pub(super) delivered_bytes: usize,
     pub(super) rejected: Vec<RejectedLine>,
     pub(super) failure: Option<DrainFailure>,
 }
@@ -50,11 +60,13 @@ impl Status {
         Self {
             state: Mutex::default(),
             unwritten: AtomicUsize::new(0),
-            unwritten_bytes: AtomicUsize::new(0),
+            delivered: AtomicU64::new(0),
+            reached: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
             changed: Notify::new(),
             written: Notify::new(),
             urgent,
-            many: MANY_UNWRITTEN.min(window_bytes / 2),
+            many: MANY_UNWRITTEN.min(window_bytes as u64 / 2),
         }
     }
 
@@ -74,35 +86,42 @@ impl Status {
         self.changed.notify_one();
     }
 
-    /// Lines were delivered, so everything works.
-    pub(super) fn delivered(&self, lines: usize, bytes: usize, checkpoint: Option<Checkpoint>) {
-        let unwritten = self.unwritten_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+    /// Lines were delivered, so everything works; of these bytes, those of refused lines included.
+    pub(super) fn delivered(&self, lines: usize, bytes: usize, reached: Option<Reached>) {
+        self.delivered.fetch_add(bytes as u64, Ordering::Relaxed);
+        if let Some(reached) = &reached {
+            self.reached.store(reached.bytes, Ordering::Relaxed);
+        }
         let mut state = self.state();
         state.delivered += i64::try_from(lines).unwrap_or(i64::MAX);
-        state.delivered_bytes += bytes;
         if lines > 0 {
             state.failure = None;
         }
-        if checkpoint.is_some() {
-            state.checkpoint = checkpoint;
+        if reached.is_some() {
+            state.reached = reached;
         }
         drop(state);
         self.changed.notify_one();
-        if unwritten >= self.many {
+        let settled = self.settled.load(Ordering::Relaxed);
+        if self.reached.load(Ordering::Relaxed).saturating_sub(settled) >= self.many {
             self.urgent.notify_one();
         }
     }
 
-    /// Bytes that were delivered since the position was last written.
-    pub(super) fn unwritten(&self) -> usize {
-        self.unwritten_bytes.load(Ordering::Relaxed)
+    pub(super) fn unwritten(&self) -> Unwritten {
+        let settled = self.settled.load(Ordering::Relaxed);
+        let bytes = self.delivered.load(Ordering::Relaxed).saturating_sub(settled);
+        Unwritten {
+            bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+            writable: self.reached.load(Ordering::Relaxed) > settled,
+        }
     }
 
     /// Waits until fewer are unwritten.
     pub(super) async fn fewer_than(&self, bytes: usize) {
         loop {
             let written = self.written.notified();
-            if self.unwritten() < bytes {
+            if self.unwritten().bytes < bytes {
                 return;
             }
             written.await;
@@ -110,7 +129,7 @@ impl Status {
     }
 
     /// A line was refused for good. Waits while many others are not written yet.
-    pub(super) async fn rejected(&self, line: RejectedLine, checkpoint: Option<Checkpoint>) {
+    pub(super) async fn rejected(&self, line: RejectedLine) {
         loop {
             let written = self.written.notified();
             if self.unwritten.load(Ordering::Relaxed) < MOST_REJECTED {
@@ -121,9 +140,6 @@ impl Status {
         self.unwritten.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state();
         state.rejected.push(line);
-        if checkpoint.is_some() {
-            state.checkpoint = checkpoint;
-        }
         drop(state);
         self.changed.notify_one();
     }
@@ -141,7 +157,9 @@ impl Status {
 
     pub(super) fn written(&self, state: &State) {
         self.unwritten.fetch_sub(state.rejected.len(), Ordering::Relaxed);
-        self.unwritten_bytes.fetch_sub(state.delivered_bytes, Ordering::Relaxed);
+        if let Some(reached) = &state.reached {
+            self.settled.store(reached.bytes, Ordering::Relaxed);
+        }
         self.written.notify_waiters();
     }
 
@@ -149,12 +167,43 @@ impl Status {
     pub(super) fn put_back(&self, unwritten: State) {
         let mut state = self.state();
         state.delivered += unwritten.delivered;
-        state.delivered_bytes += unwritten.delivered_bytes;
         state.rejected.splice(0..0, unwritten.rejected);
-        if state.checkpoint.is_none() {
-            state.checkpoint = unwritten.checkpoint;
+        if state.reached.is_none() {
+            state.reached = unwritten.reached;
         }
         drop(state);
         self.changed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lines::Checkpoint;
+
+    fn reached(bytes: u64) -> Option<Reached> {
+        Some(Reached { checkpoint: Checkpoint::default(), bytes })
+    }
+
+    #[test]
+    fn what_was_delivered_after_a_position_stays_unwritten_when_that_is_written() {
+        let status = Status::new(Arc::default(), 100);
+        let unwritten = || {
+            let Unwritten { bytes, writable } = status.unwritten();
+            (bytes, writable)
+        };
+        status.delivered(2, 30, None);
+        assert_eq!(unwritten(), (30, false), "no block has ended");
+        status.delivered(1, 30, reached(40));
+        assert_eq!(unwritten(), (60, true));
+
+        let taken = status.take();
+        status.delivered(1, 5, None);
+        status.put_back(taken);
+        assert_eq!(unwritten(), (65, true), "it could not be written");
+        status.written(&status.take());
+        assert_eq!(unwritten(), (25, false));
+        status.written(&status.take());
+        assert_eq!(unwritten(), (25, false), "there was no newer position to write");
     }
 }

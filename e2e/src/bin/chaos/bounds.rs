@@ -2,10 +2,9 @@
 
 use crate::evidence::Fault;
 
-/// The most that comes again after one interruption: a drain's redelivery window of 8 MiB, which what
-/// was delivered since the position was last written counts towards; and the lines of a block, of which
-/// a part was delivered, for positions are those of blocks.
-pub(crate) const REDELIVERY_BYTES: u64 = 12 << 20;
+/// The most that comes again after one interruption: a drain's redelivery window, which what was
+/// delivered after the position that was last written counts towards.
+pub(crate) const REDELIVERY_BYTES: u64 = 8 << 20;
 
 /// The most memory that a service may have resident, in KiB.
 pub(crate) const EDGE_KIB: u64 = 256 << 10;
