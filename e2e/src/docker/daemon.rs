@@ -14,6 +14,8 @@ use crate::process::{self, Process};
 use crate::wait;
 
 const DEADLINE: Duration = Duration::from_mins(1);
+/// A daemon that answers at all answers before.
+const HANG: Duration = Duration::from_secs(20);
 /// The sessions' image.
 pub const IMAGE: &str = "spillway-test-daemon:busybox";
 const MACHINES: &str = "/var/run/docker.sock";
@@ -115,6 +117,15 @@ impl TestDocker {
         Ok(())
     }
 
+    /// Whether the daemon has taken a question and does not answer it: two locks of its networks are taken
+    /// in both orders (Docker 20.10, `getSvcRecords` and `processEndpointDelete` of libnetwork), so that it may
+    /// stand still when containers start and end at the same time. Only a restart helps.
+    pub async fn hangs(&self) -> bool {
+        self.is_own
+            && self.daemon.is_some()
+            && process::finish(self.command(&["network", "ls"]), HANG).await.is_err()
+    }
+
     /// Stops the daemon: in order, which ends its containers, or by SIGKILL, which leaves them.
     pub async fn stop(&mut self, signal: Signal) -> Result<()> {
         let mut daemon = self.daemon.take().context("the Docker daemon is not running")?;
@@ -149,8 +160,9 @@ impl TestDocker {
             return;
         }
         let docker = || {
-            let mut command = std::process::Command::new("docker");
-            command.args(["--host", self.host()]).stderr(std::process::Stdio::null());
+            // It may hang.
+            let mut command = std::process::Command::new("timeout");
+            command.args(["60", "docker", "--host", self.host()]).stderr(std::process::Stdio::null());
             command
         };
         let Ok(list) = docker().args(["ps", "--all", "--quiet"]).output() else { return };

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use tokio::sync::watch;
+use rustix::process::Signal;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -45,6 +46,7 @@ pub(crate) async fn run(attack: &Attack, evidence: &Evidence) -> Result<()> {
     let (stop, stopped) = watch::channel(false);
     let mut sessions = load.start(attack.sessions, &stopped);
     let watcher = watch_memory(&world);
+    let docker = watch_docker(&load);
     let end = Instant::now() + attack.lasts;
     facts.faults =
         faults::attack(&load, &plan(attack.seed, attack.lasts, &attack.kinds), attack.lasts).await;
@@ -73,6 +75,8 @@ pub(crate) async fn run(attack: &Attack, evidence: &Evidence) -> Result<()> {
         facts.faults.push(failure("heal", load.now(), format!("{error:#}")));
     }
     eprintln!("{:7.1} s  containers: {} left", load.now(), facts.containers_left.len());
+    drop(docker.tasks);
+    facts.faults.extend(docker.hangs.lock().await.drain(..));
 
     let caught_up = collect::caught_up(&world, CATCH_UP).await;
     if let Err(error) = &caught_up {
@@ -115,6 +119,45 @@ fn watch_memory(world: &Arc<World>) -> JoinSet<()> {
         }
     });
     watcher
+}
+
+/// Restarts Docker's daemon when it hangs, as an operator would; each time counts as a fault.
+struct DockerWatch {
+    hangs: Arc<Mutex<Vec<evidence::Fault>>>,
+    tasks: JoinSet<()>,
+}
+
+fn watch_docker(load: &Arc<Load>) -> DockerWatch {
+    let load = Arc::clone(load);
+    let hangs = Arc::<Mutex<Vec<_>>>::default();
+    let mut tasks = JoinSet::new();
+    let noted = Arc::clone(&hangs);
+    tasks.spawn(async move {
+        loop {
+            sleep(Duration::from_secs(2)).await;
+            let mut docker = load.world.docker.lock().await;
+            let began = load.now();
+            if !docker.hangs().await {
+                continue;
+            }
+            eprintln!("{began:7.1} s  Docker's daemon hangs: it is restarted");
+            let restarted = async {
+                docker.stop(Signal::KILL).await?;
+                docker.start_again().await
+            };
+            let failure = restarted.await.err().map(|error| format!("{error:#}"));
+            noted.lock().await.push(evidence::Fault {
+                kind: "docker-hangs".to_owned(),
+                detail: "by itself".to_owned(),
+                began,
+                healed: load.now(),
+                recovered_after: failure.is_none().then_some(0.0),
+                not_run: None,
+                failure,
+            });
+        }
+    });
+    DockerWatch { hangs, tasks }
 }
 
 fn memory(world: &World) -> Vec<Memory> {
