@@ -8,10 +8,10 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::UnixStream;
 use tokio::process::Command;
+use tokio::time::{Instant, sleep};
 
 use super::{TestImage, docker};
 use crate::process::{self, Process};
-use crate::wait;
 
 const DEADLINE: Duration = Duration::from_mins(1);
 /// A daemon that answers at all answers before.
@@ -105,14 +105,13 @@ impl TestDocker {
         command.args(["--containerd-plugins-namespace", &format!("{namespace}-plugins")]);
         command.args(["--bridge", "none", "--iptables=false", "--ip-forward=false"]);
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        let daemon = Process::start(command, &self.folder.join("log"))?;
-        let question = || self.command(&["version"]);
-        let mut daemon = daemon;
-        wait::until_true("the Docker daemon to answer", DEADLINE, async || {
+        let mut daemon = Process::start(command, &self.folder.join("log"))?;
+        let end = Instant::now() + DEADLINE;
+        while !process::finish(self.command(&["version"]), DEADLINE).await?.status.success() {
             daemon.check_running()?;
-            Ok(process::finish(question(), DEADLINE).await?.status.success())
-        })
-        .await?;
+            ensure!(Instant::now() < end, "the Docker daemon does not answer within {DEADLINE:?}");
+            sleep(Duration::from_millis(50)).await;
+        }
         self.daemon = Some(daemon);
         Ok(())
     }
@@ -162,7 +161,9 @@ impl TestDocker {
         let docker = || {
             // It may hang.
             let mut command = std::process::Command::new("timeout");
-            command.args(["60", "docker", "--host", self.host()]).stderr(std::process::Stdio::null());
+            command
+                .args(["60", "docker", "--host", self.host()])
+                .stderr(std::process::Stdio::null());
             command
         };
         let Ok(list) = docker().args(["ps", "--all", "--quiet"]).output() else { return };
