@@ -13,6 +13,7 @@ pub(crate) mod me;
 pub(crate) mod openapi;
 pub(crate) mod page;
 pub(crate) mod problem;
+pub(crate) mod rejected_lines;
 pub(crate) mod request;
 pub(crate) mod sessions;
 pub(crate) mod sign_in;
@@ -109,6 +110,14 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
         .service(at("/v1/log-drains/{id}/pause").route(post().to(log_drains::pause)))
         .service(at("/v1/log-drains/{id}/resume").route(post().to(log_drains::resume)))
         .service(at("/v1/log-drains/{id}/test").route(post().to(log_drains::test)))
+        .service(at("/v1/log-drains/{id}/verify").route(post().to(log_drains::verify_change)))
+        .service(at("/v1/environments/{id}/log-drains/verify").route(post().to(log_drains::verify)))
+        .service(at("/v1/log-drains/{id}/skip").route(post().to(log_drains::skip)))
+        .service(at("/v1/log-drains/{id}/rejected-lines").route(get().to(rejected_lines::list)))
+        .service(
+            at("/v1/log-drains/{id}/rejected-lines/resend")
+                .route(post().to(rejected_lines::resend)),
+        )
         .service(at("/v1/environments/{id}/ephemeral-sessions").route(get().to(sessions::list)))
         .service(at("/v1/apps/{id}/ephemeral-sessions").route(post().to(sessions::open)))
         .service(at("/v1/ephemeral-sessions/{id}").route(get().to(sessions::show)));

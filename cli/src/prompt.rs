@@ -68,14 +68,19 @@ pub(crate) fn file_text(path: &str) -> Result<String> {
 
 /// Makes sure that what is deleted is what was meant: asks for its handle, unless `yes`.
 pub(crate) fn confirm_deletion(noun: &str, handle: &str, yes: bool) -> Result<()> {
+    confirm(&format!("delete the {noun} {handle}"), handle, yes)
+}
+
+/// Asks for the handle of what loses something for good; `act` is what is to be done.
+pub(crate) fn confirm(act: &str, handle: &str, yes: bool) -> Result<()> {
     if yes {
         return Ok(());
     }
     if !is_interactive() {
-        bail!("deleting the {noun} {handle} needs --yes where nobody can be asked");
+        bail!("to {act} needs --yes where nobody can be asked");
     }
-    if ask(&format!("Type {handle} to delete the {noun}"))? != handle {
-        bail!("that is not {handle}; nothing was deleted");
+    if ask(&format!("Type {handle} to {act}"))? != handle {
+        bail!("that is not {handle}; nothing was done");
     }
     Ok(())
 }

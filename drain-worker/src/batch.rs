@@ -26,6 +26,8 @@ pub(crate) struct Batch {
     ends: Vec<usize>,
     /// How far the drain has got when all of this is delivered; None where no block ends in it.
     pub(crate) reached: Option<Reached>,
+    /// Lines of which something was masked.
+    pub(crate) redacted: usize,
 }
 
 /// The end of a block.
@@ -37,6 +39,16 @@ pub(crate) struct Reached {
 }
 
 impl Batch {
+    /// Of lines that were encoded before.
+    pub(crate) fn of<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Self {
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        for line in lines {
+            bytes.extend_from_slice(line);
+            ends.push(bytes.len());
+        }
+        Self { bytes: bytes.into(), ends, reached: None, redacted: 0 }
+    }
+
     pub(crate) const fn bytes(&self) -> &Bytes {
         &self.bytes
     }
@@ -74,11 +86,17 @@ impl Batch {
         let at = *self.ends.get(count.checked_sub(1)?)?;
         let (first, second) = self.ends.split_at(count);
         Some((
-            Self { bytes: self.bytes.slice(..at), ends: first.to_vec(), reached: None },
+            Self {
+                bytes: self.bytes.slice(..at),
+                ends: first.to_vec(),
+                reached: None,
+                redacted: 0,
+            },
             Self {
                 bytes: self.bytes.slice(at..),
                 ends: second.iter().map(|end| end - at).collect(),
                 reached: self.reached.clone(),
+                redacted: self.redacted,
             },
         ))
     }
@@ -91,6 +109,7 @@ pub(crate) struct Batcher {
     bytes: Vec<u8>,
     ends: Vec<usize>,
     reached: Option<Reached>,
+    redacted: usize,
     /// Bytes of the batches that were made.
     made: u64,
     full: VecDeque<Batch>,
@@ -104,6 +123,7 @@ impl Batcher {
             bytes: Vec::new(),
             ends: Vec::new(),
             reached: None,
+            redacted: 0,
             made: 0,
             full: VecDeque::new(),
         }
@@ -114,11 +134,12 @@ impl Batcher {
         self.encoder.encode(line, &mut self.bytes);
         let begin = self.ends.last().copied().unwrap_or_default();
         if self.bytes.len() > self.limits.bytes && begin > 0 {
-            let line = self.bytes.split_off(begin);
+            let encoded = self.bytes.split_off(begin);
             self.close();
-            self.bytes.extend_from_slice(&line);
+            self.bytes.extend_from_slice(&encoded);
         }
         self.ends.push(self.bytes.len());
+        self.redacted += usize::from(line.extras.redacted);
         if self.ends.len() >= self.limits.lines || self.bytes.len() >= self.limits.bytes {
             self.close();
         }
@@ -163,7 +184,9 @@ impl Batcher {
             self.bytes.clear();
             copy
         };
-        self.full.push_back(Batch { bytes, ends: std::mem::take(&mut self.ends), reached });
+        let ends = std::mem::take(&mut self.ends);
+        let redacted = std::mem::take(&mut self.redacted);
+        self.full.push_back(Batch { bytes, ends, reached, redacted });
     }
 }
 
@@ -174,8 +197,12 @@ mod tests {
     #[test]
     fn halving_ends_at_single_lines_and_keeps_everything() {
         let reached = Some(Reached { checkpoint: Checkpoint::default(), bytes: 9 });
-        let whole =
-            Batch { bytes: Bytes::from_static(b"a\nbb\nccc\n"), ends: vec![2, 5, 9], reached };
+        let whole = Batch {
+            bytes: Bytes::from_static(b"a\nbb\nccc\n"),
+            ends: vec![2, 5, 9],
+            reached,
+            redacted: 1,
+        };
         let (first, second) = whole.halves().unwrap();
         assert_eq!((first.bytes().as_ref(), first.lines()), (b"a\n".as_slice(), 1));
         assert!(first.reached.is_none() && second.reached.is_some());

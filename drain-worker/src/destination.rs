@@ -14,12 +14,14 @@ pub(crate) mod syslog_tls;
 
 pub(crate) use http::HttpConfigError;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
 
 use crate::batch::Batch;
+use crate::lines::Line;
 use crate::trace::Trace;
 
 /// What to do about a batch that could not be sent.
@@ -71,8 +73,15 @@ pub(crate) trait Destination: Send {
 }
 
 /// Fields as a JSON object.
-fn object(fields: Vec<(&'static str, String)>) -> Map<String, Value> {
-    fields.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
+fn object(fields: Vec<(Cow<'static, str>, String)>) -> Map<String, Value> {
+    fields.into_iter().map(|(name, value)| (name.into_owned(), value.into())).collect()
+}
+
+/// Adds what the line's text says, where it is JSON, to an object.
+fn add_json(object: &mut Value, line: &Line<'_>) {
+    if let (Some(json), Some(object)) = (line.extras.json, object.as_object_mut()) {
+        object.insert("json".to_owned(), json.clone().into());
+    }
 }
 
 /// Writes a JSON value on one line, with something before and after it.

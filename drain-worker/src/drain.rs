@@ -1,15 +1,13 @@
 //! A drain's row to the parts of its pipeline.
 
 use destinations::{
-    self as config, BodyFormat, Credentials, Framing, InsightOps, Keys, Kind, Papertrail,
+    self as config, BodyFormat, Credentials, Framing, InsightOps, Keys, Kind, Options, Papertrail,
     SolarWinds, TokenPlace,
 };
-use log_stream::Position;
-use model::{Drain as DrainKind, Id, OpenError, Source};
+use model::{OpenError, Source};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use store::leases::WorkableDrain;
-use store::{Store, StoreError};
 
 use crate::batch::BatchLimits;
 use crate::destination::syslog_tls::SyslogTls;
@@ -20,7 +18,7 @@ use crate::destination::{
 use crate::encode::Encode;
 use crate::encode::json::JsonEncoder;
 use crate::encode::syslog::SyslogEncoder;
-use crate::lines::{Checkpoint, Cuts, Wanted};
+use crate::lines::{Cuts, Shaper, Wanted};
 use crate::pipeline::Context;
 use crate::tls::{Endpoint, TlsConfigError};
 
@@ -37,6 +35,9 @@ const INSIGHTOPS_LINE: usize = 8 * 1024;
 pub(crate) struct Drain {
     pub(crate) batch: BatchLimits,
     pub(crate) wanted: Wanted,
+    pub(crate) shaper: Shaper,
+    /// Lines that were encoded in another cannot be sent.
+    pub(crate) format: String,
     pub(crate) encoder: Box<dyn Encode>,
     pub(crate) destination: Box<dyn Destination>,
 }
@@ -46,6 +47,8 @@ pub(crate) struct Drain {
 pub(crate) enum DrainError {
     #[error("the drain's {0} cannot be read: {1}")]
     Invalid(&'static str, serde_json::Error),
+    #[error("a pattern of the drain's options {0}; change it")]
+    Pattern(String),
     #[error("the drain's kind `{0}` is unknown to this version: update this worker")]
     Kind(String),
     #[error("the drain's credentials cannot be opened: {0}; set them again")]
@@ -80,8 +83,14 @@ pub(crate) fn prepare(context: &Context, row: &WorkableDrain) -> Result<Drain, D
         bytes: context.batch.bytes.min(limits.bytes),
         lines: context.batch.lines.min(limits.lines),
     };
+    let options: Options = parse("options", row.options.clone())?;
+    let start = options.multiline_start.as_deref().map(config::regex).transpose();
+    let shaper = Shaper::new(&options).map_err(DrainError::Pattern)?;
     let wanted = Wanted {
         sources: sources(row),
+        apps: options.apps,
+        databases: options.databases,
+        multiline_start: start.map_err(DrainError::Pattern)?,
         cuts: Cuts { limit: context.line_bytes.min(line_bytes), redraws },
         control_sequences: parse(
             "option `control_sequences`",
@@ -89,7 +98,11 @@ pub(crate) fn prepare(context: &Context, row: &WorkableDrain) -> Result<Drain, D
         )?,
         open_limit: context.batch.bytes,
     };
-    Ok(Drain { batch, wanted, encoder, destination })
+    let format = match &config {
+        config::Destination::HttpsPost(config) => format!("{:?} {:?}", config.format, config.keys),
+        _ => String::new(),
+    };
+    Ok(Drain { batch, wanted, shaper, format, encoder, destination })
 }
 
 /// What a kind of destination is made of, and how much it takes: of a batch, and of a line before it
@@ -213,20 +226,4 @@ fn credentials(context: &Context, row: &WorkableDrain) -> Result<Credentials, Dr
 
 fn parse<T: DeserializeOwned>(what: &'static str, value: Value) -> Result<T, DrainError> {
     serde_json::from_value(value).map_err(|error| DrainError::Invalid(what, error))
-}
-
-/// How far a drain has got.
-pub(crate) async fn position(
-    store: &Store,
-    drain: Id<DrainKind>,
-) -> Result<Checkpoint, StoreError> {
-    let row = store.drain_position(drain).await?;
-    let unsigned = |number: i64| u64::try_from(number).unwrap_or_default();
-    let at = |xid, seq| Position { xid: unsigned(xid), seq: unsigned(seq) };
-    Ok(Checkpoint {
-        low: at(row.low_xid, row.low_seq),
-        high: at(row.high_xid, row.high_seq),
-        open: serde_json::from_value(row.open)
-            .map_err(|error| StoreError::Invalid(format!("the position of a drain: {error}")))?,
-    })
 }

@@ -1,5 +1,6 @@
 //! A test of a drain: one line, on a connection of its own, and what came of each step.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use model::{EnvironmentTag, Id, Origin, Source, Timestamp};
@@ -10,7 +11,7 @@ use uuid::Uuid;
 
 use crate::batch::Batcher;
 use crate::drain::{self, Drain};
-use crate::lines::Line;
+use crate::lines::{Extras, Line};
 use crate::pipeline::Context;
 use crate::trace::{Step, Trace};
 
@@ -35,7 +36,7 @@ pub(crate) async fn run(context: &Context, row: &WorkableDrain, test: Uuid) {
 
 async fn send_line(context: &Context, row: &WorkableDrain, trace: &mut Trace) -> bool {
     let started = Instant::now();
-    let Drain { encoder, mut destination, .. } = match drain::prepare(context, row) {
+    let Drain { encoder, shaper, mut destination, .. } = match drain::prepare(context, row) {
         Ok(drain) => drain,
         Err(error) => {
             trace.tried(Step::Resolve, false, error.to_string(), started);
@@ -49,23 +50,25 @@ async fn send_line(context: &Context, row: &WorkableDrain, trace: &mut Trace) ->
     };
     let at = Timestamp::now();
     let message = format!("This is a test of the log drain {} by Spillway at {at}.", row.handle);
-    let origin = Origin {
+    let origin = Arc::new(Origin {
         producer: Id::generate(),
         source: Source::Activity,
         environment,
         app: None,
         database: None,
         session: None,
-    };
+    });
     let mut batcher = Batcher::new(context.batch, encoder);
-    batcher.add(&Line {
-        origin: &origin.into(),
+    let line = Line {
+        origin: &origin,
         seq: 0,
         at,
         event: "test",
         span: None,
         message: message.as_bytes(),
-    });
+        extras: Extras::default(),
+    };
+    shaper.shape(&line, |line| batcher.add(line));
     let Some(batch) = batcher.take() else { return false };
     if destination.send(&batch, trace).await.is_err() {
         return false;

@@ -5,8 +5,11 @@ pub(crate) mod logplex;
 pub(crate) mod syslog;
 pub(crate) mod time;
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use destinations::Severity;
 use model::Origin;
 
 use crate::lines::{Channel, Line};
@@ -24,7 +27,7 @@ fn number(out: &mut Vec<u8>, number: u64) {
 
 /// What is said of a line besides its text, in every format under the same names. Text that is not UTF-8
 /// is among it, in base64.
-pub(crate) fn tags(line: &Line<'_>) -> Vec<(&'static str, String)> {
+pub(crate) fn tags(line: &Line<'_>) -> Vec<(Cow<'static, str>, String)> {
     let mut id = Vec::new();
     line.write_id(&mut id);
     let mut time = TimeText::new();
@@ -41,11 +44,15 @@ pub(crate) fn tags(line: &Line<'_>) -> Vec<(&'static str, String)> {
             tags.push(("continued", "true".to_owned()));
         }
     }
+    if line.extras.redacted {
+        tags.push(("redacted", "true".to_owned()));
+    }
     tags.push(("seq", line.seq.to_string()));
     if std::str::from_utf8(line.message).is_err() {
         tags.push(("message_base64", STANDARD.encode(line.message)));
     }
-    tags
+    let own = line.extras.fields.iter().map(|(name, value)| (name.clone().into(), value.clone()));
+    tags.into_iter().map(|(name, value)| (name.into(), value)).chain(own).collect()
 }
 
 /// What wrote a line: the app or the database, or else the environment.
@@ -55,12 +62,17 @@ pub(crate) fn service(origin: &Origin) -> &str {
     app.or(database).unwrap_or(&origin.environment.handle).as_str()
 }
 
-/// How grave a line is. Programs write progress and prompts to standard error, so that is no warning.
+/// How severe a line is. Programs write progress and prompts to standard error, so that is no warning.
+pub(crate) fn severity(line: &Line<'_>) -> Severity {
+    line.extras.severity.unwrap_or(match line.span {
+        Some(span) if span.channel == Channel::Stderr => Severity::Notice,
+        _ => Severity::Info,
+    })
+}
+
+/// The same in a word.
 pub(crate) fn level(line: &Line<'_>) -> &'static str {
-    match line.span {
-        Some(span) if span.channel == Channel::Stderr => "notice",
-        _ => "info",
-    }
+    severity(line).as_str()
 }
 
 /// The fields that say where a line comes from, in every format under the same names.
@@ -87,4 +99,4 @@ fn origin_fields(origin: &Origin) -> Vec<(&'static str, String)> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

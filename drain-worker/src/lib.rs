@@ -15,6 +15,7 @@ mod batch;
 mod config;
 mod destination;
 mod drain;
+mod drain_resend;
 mod drain_test;
 mod egress;
 mod encode;

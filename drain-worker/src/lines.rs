@@ -12,11 +12,13 @@ use serde::Deserialize;
 
 mod clean;
 mod records;
+mod shape;
 
 pub(crate) use clean::ControlSequences;
 #[cfg(test)]
 pub(crate) use records::Span;
 pub(crate) use records::{Assembler, Channel, Checkpoint, Line, Wanted};
+pub(crate) use shape::{Extras, Shaper};
 
 /// What becomes of a line that is redrawn by lone CRs, such as a progress bar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log_stream::LogStream;
+use log_stream::{LogStream, Position};
 use model::{Environment, Id};
 use store::Store;
 use store::leases::Lease;
@@ -25,6 +25,7 @@ mod commit;
 mod deliver;
 mod read;
 mod reports;
+mod start;
 mod status;
 
 pub(crate) use commit::lag_of;
@@ -65,25 +66,36 @@ pub(crate) async fn run(
     match drain::prepare(&context, &row) {
         Ok(drain) => {
             let (context, status, stop) = (context.clone(), status.clone(), stop.clone());
-            tasks.spawn(work(context, drain, environment, (lease, until), status, stop));
+            let place = Place { environment, skip_to: start::skip_to(&row), lease, until };
+            tasks.spawn(work(context, drain, place, status, stop));
         }
         Err(error) => status.failed(&error.to_string()),
     }
     commit::keep(&context, lease, &sources, &status, &stop, tasks).await;
 }
 
+/// What a drain works on.
+struct Place {
+    environment: Id<Environment>,
+    /// It begins here at the earliest.
+    skip_to: Option<Position>,
+    lease: Lease,
+    /// Until when the drain is surely this worker's.
+    until: watch::Receiver<Instant>,
+}
+
 /// Reads and delivers from the drain's position until `stop`.
 async fn work(
     context: Context,
     drain: Drain,
-    environment: Id<Environment>,
-    (lease, until): (Lease, watch::Receiver<Instant>),
+    Place { environment, skip_to, lease, until }: Place,
     status: Arc<Status>,
     stop: CancellationToken,
 ) {
     let from = loop {
-        match drain::position(&context.store, lease.drain).await {
-            Ok(from) => break from,
+        match start::position(&context, &lease, environment, skip_to, &drain.wanted.sources).await {
+            Ok(Some(from)) => break from,
+            Ok(None) => return stop.cancel(),
             Err(error) => {
                 tracing::warn!(drain = %lease.drain, "{error}");
                 // Losing the wait is losing nothing.
@@ -99,6 +111,7 @@ async fn work(
         environment,
         from: from.low,
         assembler: Assembler::new(drain.wanted, from),
+        shaper: drain.shaper,
         batcher: Batcher::new(drain.batch, drain.encoder),
         reached: None,
         status: status.clone(),
@@ -106,8 +119,13 @@ async fn work(
     // One batch is sent, one waits, one is filled.
     let (batches, queue) = mpsc::channel(1);
     let window_bytes = context.redelivery_bytes;
-    let deliver =
-        deliver::Delivery::new(drain.destination, window_bytes, until, status, stop.clone());
+    let deliver = deliver::Delivery::new(
+        (drain.destination, drain.format),
+        window_bytes,
+        until,
+        status,
+        stop.clone(),
+    );
     let mut tasks = JoinSet::new();
     tasks.spawn(reader.run(batches, stop));
     tasks.spawn(deliver.run(queue));

@@ -21,12 +21,14 @@ use uuid::Uuid;
 
 use crate::lease::Leases;
 use crate::pipeline::{self, Context, lag_of};
-use crate::{RunError, drain, drain_test};
+use crate::{RunError, drain, drain_resend, drain_test};
 
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 const PAUSED_EVERY: Duration = Duration::from_secs(5);
 /// Between two looks, however much news there is.
 const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(50);
+/// Between two tries to send again what an endpoint does not take.
+const RESEND_AGAIN: Duration = Duration::from_secs(30);
 const STOP_DEADLINE: Duration = Duration::from_secs(8);
 
 /// Runs the pipelines of a worker.
@@ -37,7 +39,15 @@ pub(crate) struct Supervisor {
     pipelines: JoinSet<Id<Drain>>,
     testing: HashMap<Uuid, Id<Drain>>,
     tests: JoinSet<Uuid>,
+    resends: JoinSet<()>,
+    /// The drains whose refused lines are being sent again, or since when they are not.
+    resending: HashMap<Id<Drain>, Resending>,
     paused_reported: Option<Instant>,
+}
+
+enum Resending {
+    Now(AbortHandle),
+    NotBefore(Instant),
 }
 
 struct Running {
@@ -58,6 +68,8 @@ impl Supervisor {
             pipelines: JoinSet::new(),
             testing: HashMap::new(),
             tests: JoinSet::new(),
+            resends: JoinSet::new(),
+            resending: HashMap::new(),
             paused_reported: None,
         }
     }
@@ -85,6 +97,7 @@ impl Supervisor {
                 () = sleep(LOOK_EVERY) => {}
                 Some(ended) = self.pipelines.join_next() => self.ended(ended.ok()).await,
                 Some(tested) = self.tests.join_next() => self.tested(tested.ok()).await,
+                Some(_) = self.resends.join_next() => {}
             }
         }
         // It holds a connection, for which the store would wait.
@@ -134,6 +147,8 @@ impl Supervisor {
             }
         }
         self.test(&rows).await?;
+        self.test_configurations().await?;
+        self.resend(&rows).await?;
         self.report_paused(&drains).await
     }
 
@@ -161,7 +176,10 @@ impl Supervisor {
         self.paused_reported = Some(Instant::now());
         for row in drains.iter().filter(|row| row.paused) {
             let lag = lag_of(&self.context.store, row.id, &drain::sources(row)).await?;
-            self.context.store.report_paused_lag(row.id, lag.records, lag.seconds).await?;
+            self.context
+                .store
+                .report_paused_lag(row.id, (lag.records, lag.bytes, lag.seconds))
+                .await?;
         }
         Ok(())
     }
@@ -215,6 +233,54 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Tests configurations that are not kept: any worker does.
+    async fn test_configurations(&mut self) -> Result<(), StoreError> {
+        for (test, row) in self.context.store.claim_configuration_tests().await? {
+            let context = self.context.clone();
+            self.tests.spawn(async move {
+                drain_test::run(&context, &row, test).await;
+                test
+            });
+        }
+        Ok(())
+    }
+
+    /// Sends refused lines again, of drains that are this worker's.
+    async fn resend(
+        &mut self,
+        rows: &HashMap<Id<Drain>, &WorkableDrain>,
+    ) -> Result<(), StoreError> {
+        self.resending.retain(|drain, state| match state {
+            Resending::Now(task) => {
+                if !self.running.contains_key(drain) {
+                    task.abort();
+                }
+                let over = task.is_finished();
+                if over {
+                    *state = Resending::NotBefore(Instant::now() + RESEND_AGAIN);
+                }
+                true
+            }
+            Resending::NotBefore(at) => Instant::now() < *at,
+        });
+        for drain in self.context.store.drains_to_resend().await? {
+            let (Some(row), Some(lease)) = (rows.get(&drain), self.leases.get(drain)) else {
+                continue;
+            };
+            if self.resending.contains_key(&drain) || !self.running.contains_key(&drain) {
+                continue;
+            }
+            let (context, row) = (self.context.clone(), (*row).clone());
+            let task = self.resends.spawn(async move {
+                if let Err(error) = drain_resend::run(&context, &row, lease).await {
+                    tracing::warn!(drain = %row.id, "{error}");
+                }
+            });
+            self.resending.insert(drain, Resending::Now(task));
+        }
+        Ok(())
+    }
+
     /// A test has ended; None if it panicked.
     async fn tested(&mut self, test: Option<Uuid>) {
         let Some(test) = test else { return self.testing.clear() };
@@ -229,6 +295,7 @@ impl Supervisor {
             running.stop.cancel();
         }
         self.tests.abort_all();
+        self.resends.abort_all();
         let ended = async { while self.pipelines.join_next().await.is_some() {} };
         let stopped = timeout(STOP_DEADLINE, ended).await.is_ok();
         self.pipelines.shutdown().await;

@@ -4,16 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use destinations::Credentials;
+use model::Timestamp;
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::egress::Egress;
-use crate::trace::{Step, Trace};
+use crate::trace::{Peer, Step, Trace};
 
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -92,14 +95,17 @@ impl Endpoint {
                 stream.peer_addr().map_or_else(|_| "connected".to_owned(), |to| to.to_string())
             })
             .await?;
-        trace
+        let mut connected = None;
+        let stream = trace
             .step(Step::Tls, self.handshake(stream), |stream| {
-                let (_, connection) = stream.get_ref();
-                let version = connection.protocol_version().and_then(|version| version.as_str());
+                let peer = connected.insert(peer(stream));
                 let name = self.server_name.to_str();
-                format!("{}, certificate for {name}", version.unwrap_or("TLS"))
+                let expires = peer.certificate_expires_at.as_deref().unwrap_or("unknown");
+                format!("{}, certificate for {name} until {expires}", peer.tls_version)
             })
-            .await
+            .await?;
+        trace.peer = connected;
+        Ok(stream)
     }
 
     async fn handshake(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, String> {
@@ -130,6 +136,21 @@ impl Endpoint {
             },
             _ => format!("the TLS handshake failed: {error}"),
         })
+    }
+}
+
+fn peer(stream: &TlsStream<TcpStream>) -> Peer {
+    let (tcp, connection) = stream.get_ref();
+    let version = connection.protocol_version().and_then(|version| version.as_str());
+    let expires = connection.peer_certificates().and_then(<[_]>::first).and_then(|certificate| {
+        let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+        certificate.validity().not_after.to_datetime().format(&Rfc3339).ok()
+    });
+    Peer {
+        address: tcp.peer_addr().map(|address| address.to_string()).unwrap_or_default(),
+        tls_version: version.unwrap_or("TLS").replace("TLSv1_", "TLSv1."),
+        certificate_expires_at: expires,
+        since: Timestamp::now().date_time().format(&Rfc3339).unwrap_or_default(),
     }
 }
 

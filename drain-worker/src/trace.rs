@@ -27,7 +27,24 @@ struct Tried {
 /// The steps so far.
 #[derive(Debug, Default, Serialize)]
 #[serde(transparent)]
-pub(crate) struct Trace(Vec<Tried>);
+pub(crate) struct Trace {
+    steps: Vec<Tried>,
+    /// What was connected to, if that was done.
+    #[serde(skip)]
+    pub(crate) peer: Option<Peer>,
+}
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Peer {
+    /// That was dialled, with its port.
+    pub(crate) address: String,
+    pub(crate) tls_version: String,
+    /// Of its own certificate, by RFC 3339.
+    pub(crate) certificate_expires_at: Option<String>,
+    /// When the connection was made, by RFC 3339.
+    pub(crate) since: String,
+}
 
 impl Trace {
     /// Tries a step; `detail` says what came of it. Its error becomes a sentence.
@@ -60,12 +77,12 @@ impl Trace {
 
     /// The step that was tried last.
     pub(crate) fn last(&self) -> Option<Step> {
-        self.0.last().map(|tried| tried.step)
+        self.steps.last().map(|tried| tried.step)
     }
 
     /// Notes a step that was tried.
     pub(crate) fn tried(&mut self, step: Step, ok: bool, detail: String, started: Instant) {
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.push(Tried { step, ok, detail, duration_ms });
+        self.steps.push(Tried { step, ok, detail, duration_ms });
     }
 }

@@ -1,5 +1,5 @@
 //! One session's records: numbered without a gap, in time's order, outputs with their offsets, and the
-//! pauses after which an unfinished line counts as one.
+//! pauses after which what was written counts as a line.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +24,8 @@ pub(crate) struct Recorder {
 #[derive(Debug, Default)]
 struct Written {
     bytes: u64,
-    /// When the last bytes came, if no line ended with them and no pause has followed.
-    unfinished: Option<Instant>,
+    /// When the last bytes came, if no pause has followed.
+    last: Option<Instant>,
 }
 
 impl Recorder {
@@ -62,8 +62,8 @@ impl Recorder {
         };
         let offset = written.bytes;
         written.bytes += bytes.len() as u64;
-        if let Some(last) = bytes.last() {
-            written.unfinished = (*last != b'\n').then(Instant::now);
+        if !bytes.is_empty() {
+            written.last = Some(Instant::now());
         }
         Event::Output { stream, offset, bytes }
     }
@@ -74,22 +74,22 @@ impl Recorder {
         self.stdout.bytes + self.stderr.bytes
     }
 
-    /// When the first output whose line is unfinished has paused for so long.
+    /// When the first output has paused for so long.
     pub(crate) fn next_pause(&self, pause: Duration) -> Option<Instant> {
-        let times = [self.stdout.unfinished, self.stderr.unfinished];
+        let times = [self.stdout.last, self.stderr.last];
         times.into_iter().flatten().min().map(|since| since + pause)
     }
 
-    /// The outputs whose lines are unfinished and that have paused for so long, as events; each once.
+    /// The outputs that have paused for so long, as events; each pause once.
     pub(crate) fn pauses(&mut self, pause: Duration) -> Vec<Event> {
         let outputs = [
-            (OutputStream::Stdout, &mut self.stdout.unfinished),
-            (OutputStream::Stderr, &mut self.stderr.unfinished),
+            (OutputStream::Stdout, &mut self.stdout.last),
+            (OutputStream::Stderr, &mut self.stderr.last),
         ];
         outputs
             .into_iter()
-            .filter_map(|(stream, unfinished)| {
-                unfinished.take_if(|since| since.elapsed() >= pause)?;
+            .filter_map(|(stream, last)| {
+                last.take_if(|since| since.elapsed() >= pause)?;
                 Some(Event::Pause { stream })
             })
             .collect()
@@ -117,7 +117,7 @@ mod tests {
     const PAUSE: Duration = Duration::from_millis(5);
 
     #[tokio::test]
-    async fn an_unfinished_line_pauses_once_and_a_finished_one_never() {
+    async fn each_output_pauses_once_until_more_comes() {
         let origin = Origin {
             producer: Id::<Producer>::generate(),
             source: Source::EphemeralSession,
@@ -146,11 +146,10 @@ mod tests {
         assert_eq!(recorder.pauses(PAUSE), [out.clone(), err]);
         assert_eq!((recorder.next_pause(PAUSE), recorder.pauses(PAUSE)), (None, Vec::new()));
 
-        write(&mut recorder, OutputStream::Stdout, "ls");
-        write(&mut recorder, OutputStream::Stdout, "\r\n");
-        assert_eq!(recorder.next_pause(PAUSE), None);
-        write(&mut recorder, OutputStream::Stdout, "50%\r");
+        write(&mut recorder, OutputStream::Stdout, "ls\r\n");
         sleep(PAUSE);
         assert_eq!(recorder.pauses(PAUSE), [out]);
+        write(&mut recorder, OutputStream::Stdout, "");
+        assert_eq!(recorder.next_pause(PAUSE), None);
     }
 }

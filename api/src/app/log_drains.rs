@@ -2,21 +2,24 @@
 
 use std::time::Duration;
 
-use destinations::{AnyDestination, Credentials, Kind};
-use model::{Handle, Id};
+use destinations::{AnyDestination, Credentials, Kind, Options, Selection};
+use model::{Handle, Id, Secret, User};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use store::drain_tests::DrainTestAnswer;
+use serde_json::{Value, json};
+use store::drain_tests::{DrainConfiguration, DrainTestAnswer, DrainToTest};
 use store::environments::Environment;
 use store::log_drains::{LogDrain, LogDrainChange, NewLogDrain};
+use store::rejected_lines::KeptRejectedLine;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::app::apps::null_is_a_value;
 use crate::app::{App, AppError, PageRequest, handle_taken};
-use crate::authz::{ChangeDrains, Permit, ReadDrains};
+use crate::authz::{ChangeDrains, Permit, ReadDrains, ReadRejectedLines};
 use model::validation::Checks;
 
 const TEST_PATIENCE: Duration = Duration::from_secs(10);
+const MOST_RESENT: usize = 1000;
 const HANDLES: &str = "log_drains_environment_id_handle_key";
 
 /// What becomes of terminals' control sequences.
@@ -68,6 +71,8 @@ pub(crate) struct LogDrainToCreate {
     control_sequences: Option<ControlSequences>,
     /// What becomes of lines that are drawn again; `keep`, if left out.
     redraws: Option<Redraws>,
+    #[serde(default)]
+    options: Options,
 }
 
 /// What to change; what is left out stays.
@@ -96,6 +101,8 @@ pub(crate) struct LogDrainPatch {
     control_sequences: Option<ControlSequences>,
     /// What becomes of lines that are drawn again.
     redraws: Option<Redraws>,
+    /// Which lines it takes, and what becomes of them, in whole.
+    options: Option<Options>,
 }
 
 impl ControlSequences {
@@ -134,20 +141,16 @@ pub(crate) async fn create(
     request: LogDrainToCreate,
 ) -> Result<LogDrain, AppError> {
     let id = Id::generate();
-    let mut checks = Checks::default();
-    let destination = checks.keep(request.kind.checked(request.destination));
-    let credentials = request.credentials.unwrap_or_default().checked(request.kind);
-    let credentials = checks.keep(credentials).flatten();
-    let sources = [request.drain_apps, request.drain_databases, request.drain_ephemeral_sessions];
-    check_sources(&mut checks, sources);
-    checks.finish()?;
+    let environment = permit.thing().id;
+    let Checked { destination, credentials, options } =
+        check_new(app, environment, &request).await?;
     app.store
         .create_log_drain(&NewLogDrain {
             id,
-            environment_id: permit.thing().id,
+            environment_id: environment,
             handle: request.handle,
             kind: request.kind.as_str(),
-            destination: destination.unwrap_or_default(),
+            destination,
             sealed_credentials: credentials
                 .map(|credentials| app.keys.worker.seal(id.uuid(), credentials.expose())),
             drain_apps: request.drain_apps,
@@ -158,6 +161,7 @@ pub(crate) async fn create(
                 .unwrap_or(ControlSequences::Strip)
                 .as_str(),
             redraws: request.redraws.unwrap_or(Redraws::Keep).as_str(),
+            options,
         })
         .await
         .map_err(handle_taken(HANDLES))?
@@ -177,31 +181,8 @@ pub(crate) async fn update(
     patch: LogDrainPatch,
 ) -> Result<LogDrain, AppError> {
     let drain = permit.thing();
-    let kind = Kind::from_kept(&drain.kind).ok_or_else(|| {
-        AppError::Internal(format!("a drain has the unknown kind {}", drain.kind))
-    })?;
-    let mut checks = Checks::default();
-    let destination = patch.destination.and_then(|it| checks.keep(kind.checked(it)));
-    if let Some(destination) = &destination {
-        checks.rule(
-            !drain.has_credentials
-                || patch.credentials.is_some()
-                || kind.is_same_server(destination, &drain.destination),
-            "credentials",
-            "must be given again, or null, because the destination is another server",
-        );
-    }
-    let credentials =
-        patch.credentials.map(|it| checks.keep(it.unwrap_or_default().checked(kind)).flatten());
-    check_sources(
-        &mut checks,
-        [
-            patch.drain_apps.unwrap_or(drain.drain_apps),
-            patch.drain_databases.unwrap_or(drain.drain_databases),
-            patch.drain_ephemeral_sessions.unwrap_or(drain.drain_ephemeral_sessions),
-        ],
-    );
-    checks.finish()?;
+    let (_, Checked { destination, credentials, options }) =
+        check_patch(app, drain, &patch).await?;
     let change = LogDrainChange {
         handle: patch.handle,
         destination,
@@ -213,6 +194,7 @@ pub(crate) async fn update(
         drain_ephemeral_sessions: patch.drain_ephemeral_sessions,
         control_sequences: patch.control_sequences.map(ControlSequences::as_str),
         redraws: patch.redraws.map(Redraws::as_str),
+        options,
     };
     app.store
         // What was checked was this revision, so no other is changed.
@@ -241,16 +223,184 @@ pub(crate) async fn delete(
     if done { Ok(()) } else { Err(AppError::RevisionChanged) }
 }
 
+/// Has a drain leave out all that it has not delivered by now.
+pub(crate) async fn skip(
+    app: &App,
+    permit: Permit<ChangeDrains, LogDrain>,
+) -> Result<LogDrain, AppError> {
+    app.store.skip_log_drain(permit.thing().id).await?.ok_or(AppError::NotFound)
+}
+
+/// Lines that a drain's endpoint refused.
+pub(crate) async fn rejected_lines(
+    app: &App,
+    permit: Permit<ReadRejectedLines, LogDrain>,
+    page: PageRequest,
+) -> Result<Vec<KeptRejectedLine>, AppError> {
+    Ok(app.store.rejected_lines(permit.thing().id, page.after, page.limit).await?)
+}
+
+/// Has refused lines sent again; answers how many.
+pub(crate) async fn resend(
+    app: &App,
+    permit: Permit<ChangeDrains, LogDrain>,
+    lines: Option<&[Uuid]>,
+) -> Result<u64, AppError> {
+    let mut checks = Checks::default();
+    let count = lines.map_or(1, <[_]>::len);
+    checks.rule((1..=MOST_RESENT).contains(&count), "ids", "must be 1 to 1000, or left out");
+    checks.finish()?;
+    Ok(app.store.ask_resend(permit.thing().id, lines).await?)
+}
+
 /// Has a worker send a test line and waits for how that went.
 pub(crate) async fn test(
     app: &App,
     permit: Permit<ChangeDrains, LogDrain>,
 ) -> Result<DrainTestAnswer, AppError> {
+    ask(app, Uuid::now_v7(), DrainToTest::Drain(permit.thing().id), permit.user()).await
+}
+
+/// The same as a drain would that was created like this.
+pub(crate) async fn verify(
+    app: &App,
+    permit: Permit<ChangeDrains, Environment>,
+    request: LogDrainToCreate,
+) -> Result<DrainTestAnswer, AppError> {
+    let environment = permit.thing().id;
+    let checked = check_new(app, environment, &request).await?;
+    let test = Uuid::now_v7();
+    let configuration = DrainConfiguration {
+        environment,
+        drain: None,
+        kind: request.kind.as_str(),
+        settings: json!({
+            "handle": request.handle, "destination": checked.destination, "options": checked.options
+        }),
+        // With none, none are to be sent.
+        sealed_credentials: checked.credentials.map(|it| app.keys.worker.seal(test, it.expose())),
+    };
+    ask(app, test, DrainToTest::Configuration(configuration.into()), permit.user()).await
+}
+
+/// The same as a drain would that was changed like this.
+pub(crate) async fn verify_change(
+    app: &App,
+    permit: Permit<ChangeDrains, LogDrain>,
+    patch: LogDrainPatch,
+) -> Result<DrainTestAnswer, AppError> {
+    let drain = permit.thing();
+    let handle = patch.handle.clone().unwrap_or_else(|| drain.handle.clone());
+    let (kind, checked) = check_patch(app, drain, &patch).await?;
+    let test = Uuid::now_v7();
+    let nothing = || Secret::new(b"null".to_vec());
+    let sealed_credentials = checked.credentials.map(|credentials| {
+        app.keys.worker.seal(test, credentials.unwrap_or_else(nothing).expose())
+    });
+    let configuration = DrainConfiguration {
+        environment: drain.environment_id,
+        drain: Some(drain.id),
+        kind: kind.as_str(),
+        settings: json!({
+            "handle": handle,
+            "destination": checked.destination.unwrap_or_else(|| drain.destination.clone()),
+            "options": checked.options.unwrap_or_else(|| drain.options.clone()),
+        }),
+        sealed_credentials,
+    };
+    ask(app, test, DrainToTest::Configuration(configuration.into()), permit.user()).await
+}
+
+async fn ask(
+    app: &App,
+    test: Uuid,
+    subject: DrainToTest,
+    user: Id<User>,
+) -> Result<DrainTestAnswer, AppError> {
     let _slot = app.drain_tests.try_acquire().map_err(|_| AppError::Busy)?;
-    app.store
-        .ask_drain_test(permit.thing().id, permit.user(), TEST_PATIENCE)
-        .await?
-        .ok_or(AppError::NoWorker)
+    app.store.ask_drain_test(test, subject, user, TEST_PATIENCE).await?.ok_or(AppError::NoWorker)
+}
+
+/// What was asked for, in the form in which it is kept.
+struct Checked<D, C, O> {
+    destination: D,
+    credentials: C,
+    options: O,
+}
+
+async fn check_new(
+    app: &App,
+    environment: Id<model::Environment>,
+    request: &LogDrainToCreate,
+) -> Result<Checked<Value, Option<Secret<Vec<u8>>>, Value>, AppError> {
+    let mut checks = Checks::default();
+    let destination = checks.keep(request.kind.checked(request.destination.clone()));
+    let credentials = request.credentials.clone().unwrap_or_default().checked(request.kind);
+    let credentials = checks.keep(credentials).flatten();
+    let sources = [request.drain_apps, request.drain_databases, request.drain_ephemeral_sessions];
+    check_sources(&mut checks, sources);
+    let options = check_options(app, &mut checks, environment, &request.options).await?;
+    checks.finish()?;
+    Ok(Checked { destination: destination.unwrap_or_default(), credentials, options })
+}
+
+async fn check_patch(
+    app: &App,
+    drain: &LogDrain,
+    patch: &LogDrainPatch,
+) -> Result<(Kind, Checked<Option<Value>, Option<Option<Secret<Vec<u8>>>>, Option<Value>>), AppError>
+{
+    let kind = Kind::from_kept(&drain.kind).ok_or_else(|| {
+        AppError::Internal(format!("a drain has the unknown kind {}", drain.kind))
+    })?;
+    let mut checks = Checks::default();
+    let destination = patch.destination.clone().and_then(|it| checks.keep(kind.checked(it)));
+    if let Some(destination) = &destination {
+        checks.rule(
+            !drain.has_credentials
+                || patch.credentials.is_some()
+                || kind.is_same_server(destination, &drain.destination),
+            "credentials",
+            "must be given again, or null, because the destination is another server",
+        );
+    }
+    let credentials = patch.credentials.clone();
+    let credentials =
+        credentials.map(|it| checks.keep(it.unwrap_or_default().checked(kind)).flatten());
+    check_sources(
+        &mut checks,
+        [
+            patch.drain_apps.unwrap_or(drain.drain_apps),
+            patch.drain_databases.unwrap_or(drain.drain_databases),
+            patch.drain_ephemeral_sessions.unwrap_or(drain.drain_ephemeral_sessions),
+        ],
+    );
+    let options = match &patch.options {
+        Some(options) => {
+            Some(check_options(app, &mut checks, drain.environment_id, options).await?)
+        }
+        None => None,
+    };
+    checks.finish()?;
+    Ok((kind, Checked { destination, credentials, options }))
+}
+
+/// Checks options and that the apps and databases they name are the environment's; answers them as they are
+/// kept.
+async fn check_options(
+    app: &App,
+    checks: &mut Checks,
+    environment: Id<model::Environment>,
+    options: &Options,
+) -> Result<Value, AppError> {
+    checks.keep(options.check());
+    let apps = options.apps.as_ref().map_or(&[][..], Selection::ids);
+    let databases = options.databases.as_ref().map_or(&[][..], Selection::ids);
+    let foreign = app.store.foreign_to(environment, apps, databases).await?;
+    checks.rule(!foreign.apps, "options.apps", "must be ids of apps of the drain's environment");
+    let detail = "must be ids of databases of the drain's environment";
+    checks.rule(!foreign.databases, "options.databases", detail);
+    serde_json::to_value(options).map_err(|error| AppError::Internal(error.to_string()))
 }
 
 fn check_sources(checks: &mut Checks, sources: [bool; 3]) {

@@ -1,7 +1,7 @@
 //! `/v1/log-drains`.
 
 use actix_web::{HttpResponse, web};
-use destinations::{AnyDestination, Kind};
+use destinations::{AnyDestination, Kind, Options};
 use model::{Drain as DrainKind, Environment, Handle, Id};
 use serde::Serialize;
 use serde_json::Value;
@@ -42,6 +42,8 @@ struct LogDrain {
     control_sequences: String,
     #[schema(value_type = Redraws)]
     redraws: String,
+    #[schema(value_type = Options)]
+    options: Value,
     state: State,
     /// Since when it fails; null if it does not.
     #[serde(with = "time::serde::rfc3339::option")]
@@ -52,12 +54,32 @@ struct LogDrain {
     last_error_at: Option<OffsetDateTime>,
     /// Records that it has yet to deliver.
     lag_records: i64,
+    /// Bytes that these have, before compression.
+    lag_bytes: i64,
     /// Age of the oldest of them in seconds.
     lag_seconds: f64,
     /// Lines delivered since it was made.
     delivered_lines: i64,
+    /// Bytes that these had, as they were sent before compression.
+    delivered_bytes: i64,
+    /// Lines that were sent again because the endpoint may not have had them; the endpoint tells them by
+    /// their ids. What a worker that was killed had sent is not counted.
+    repeated_lines: i64,
     /// Lines that the endpoint refused for good.
     rejected_lines: i64,
+    /// Lines delivered of which something was masked.
+    redacted_lines: i64,
+    /// Records that it was told to leave out.
+    skipped_records: i64,
+    /// Records that were too old or too many to be kept until it had delivered them.
+    dropped_records: i64,
+    /// What was delivered in the last minute.
+    last_minute: Delivered,
+    /// What was delivered in the last hour.
+    last_hour: Delivered,
+    /// The connection to the endpoint; null before the first.
+    #[schema(value_type = Option<Connection>)]
+    connection: Option<Value>,
     /// Raised by each change of what is configured; the ETag.
     revision: i64,
     #[serde(with = "time::serde::rfc3339")]
@@ -76,6 +98,30 @@ enum State {
     Paused,
     /// It tries and does not succeed; records wait.
     Failing,
+}
+
+/// What was delivered in a time.
+#[derive(Serialize, ToSchema)]
+struct Delivered {
+    lines: i64,
+    /// As they were sent, before compression.
+    bytes: i64,
+}
+
+/// A connection to an endpoint.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "describes what a worker wrote")]
+struct Connection {
+    /// The address and port that were dialled.
+    address: String,
+    /// Such as `TLSv1.3`.
+    tls_version: String,
+    /// When the endpoint's certificate expires.
+    #[schema(format = DateTime)]
+    certificate_expires_at: Option<String>,
+    /// When it was made.
+    #[schema(format = DateTime)]
+    since: String,
 }
 
 /// How a test line fared.
@@ -121,14 +167,24 @@ impl From<Stored> for LogDrain {
             drain_ephemeral_sessions: stored.drain_ephemeral_sessions,
             control_sequences: stored.control_sequences,
             redraws: stored.redraws,
+            options: stored.options,
             state,
             failing_since: stored.failing_since,
             last_error: stored.last_error,
             last_error_at: stored.last_error_at,
             lag_records: stored.lag_records,
+            lag_bytes: stored.lag_bytes,
             lag_seconds: stored.lag_seconds,
             delivered_lines: stored.delivered_lines,
+            delivered_bytes: stored.delivered_bytes,
+            repeated_lines: stored.repeated_lines,
             rejected_lines: stored.rejected_lines,
+            redacted_lines: stored.redacted_lines,
+            skipped_records: stored.skipped_records,
+            dropped_records: stored.dropped_records,
+            last_minute: Delivered { lines: stored.minute_lines, bytes: stored.minute_bytes },
+            last_hour: Delivered { lines: stored.hour_lines, bytes: stored.hour_bytes },
+            connection: stored.connection,
             revision: stored.revision,
             created_at: stored.created_at,
             updated_at: stored.updated_at,
@@ -253,6 +309,62 @@ pub(crate) async fn resume(
 ) -> Result<HttpResponse, Problem> {
     let resumed = log_drains::pause(&app, app.permit(&caller.0, *id).await?, false).await?;
     Ok(answer::revised(resumed.revision, &LogDrain::from(resumed)))
+}
+
+/// Has a log drain leave out all that it has not delivered by now. It never will; the records are counted
+/// as skipped.
+#[utoipa::path(
+    post, path = "/v1/log-drains/{id}/skip", tag = "log drains", operation_id = "skip_log_drain",
+    params(("id" = Uuid, Path, description = "The log drain.")),
+    responses((status = 200, description = "It goes on from now.", body = LogDrain), Failure)
+)]
+pub(crate) async fn skip(
+    app: Shared,
+    caller: SignedIn,
+    id: web::Path<Id<DrainKind>>,
+) -> Result<HttpResponse, Problem> {
+    let skipped = log_drains::skip(&app, app.permit(&caller.0, *id).await?).await?;
+    Ok(answer::revised(skipped.revision, &LogDrain::from(skipped)))
+}
+
+/// Sends a test line as a log drain would that was created like this, and tells how that went, within 10 s.
+/// Nothing is kept.
+#[utoipa::path(
+    post, path = "/v1/environments/{id}/log-drains/verify", tag = "log drains",
+    operation_id = "verify_log_drain",
+    params(("id" = Uuid, Path, description = "The environment.")),
+    request_body = LogDrainToCreate,
+    responses((status = 200, description = "How it went.", body = DrainTest), Failure)
+)]
+pub(crate) async fn verify(
+    app: Shared,
+    caller: SignedIn,
+    environment: web::Path<Id<Environment>>,
+    body: Body<LogDrainToCreate>,
+) -> Result<HttpResponse, Problem> {
+    let permit = app.permit(&caller.0, *environment).await?;
+    let answer = log_drains::verify(&app, permit, body.0).await?;
+    Ok(HttpResponse::Ok().json(DrainTest { ok: answer.ok, steps: answer.steps }))
+}
+
+/// Sends a test line as the log drain would if it was changed like this, and tells how that went, within
+/// 10 s. Nothing is changed.
+#[utoipa::path(
+    post, path = "/v1/log-drains/{id}/verify", tag = "log drains",
+    operation_id = "verify_log_drain_change",
+    params(("id" = Uuid, Path, description = "The log drain.")),
+    request_body = LogDrainPatch,
+    responses((status = 200, description = "How it went.", body = DrainTest), Failure)
+)]
+pub(crate) async fn verify_change(
+    app: Shared,
+    caller: SignedIn,
+    id: web::Path<Id<DrainKind>>,
+    body: Body<LogDrainPatch>,
+) -> Result<HttpResponse, Problem> {
+    let permit = app.permit(&caller.0, *id).await?;
+    let answer = log_drains::verify_change(&app, permit, body.0).await?;
+    Ok(HttpResponse::Ok().json(DrainTest { ok: answer.ok, steps: answer.steps }))
 }
 
 /// Sends a test line to a log drain's endpoint and tells how that went, within 10 s.

@@ -7,7 +7,8 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
 use crate::http::{
-    apps, databases, environments, health, log_drains, me, problem, sessions, sign_in,
+    apps, databases, environments, health, log_drains, me, problem, rejected_lines, sessions,
+    sign_in,
 };
 
 /// Every failure of every operation.
@@ -70,7 +71,9 @@ impl Modify for BearerTokens {
         apps::configuration, apps::configure,
         databases::list, databases::create, databases::show, databases::update, databases::delete,
         log_drains::list, log_drains::create, log_drains::show, log_drains::update,
-        log_drains::delete, log_drains::pause, log_drains::resume, log_drains::test,
+        log_drains::delete, log_drains::pause, log_drains::resume, log_drains::skip,
+        log_drains::test, log_drains::verify, log_drains::verify_change, rejected_lines::list,
+        rejected_lines::resend,
         sessions::list, sessions::open, sessions::show,
     )
 )]

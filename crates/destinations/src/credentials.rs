@@ -39,7 +39,7 @@ const RESERVED_HEADERS: [&str; 18] = [
 
 /// What a drain shows to its endpoint, as its kind wants it; the drain's kind says which. Never
 /// answered.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Credentials {
     /// Headers of each request, for the kinds `https_post` and `otlp_http`.

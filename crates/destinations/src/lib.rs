@@ -1,5 +1,5 @@
-//! Where log drains send: the kinds of destination, what each is told, and the rules for it. The API
-//! checks with it what customers write, workers read with it what was kept. No I/O.
+//! Where log drains send: the kinds of destination, what each is told, which lines are sent, and the rules
+//! for all that. The API checks with it what customers write, workers read with it what was kept. No I/O.
 //!
 //! The address that a name resolves to is vetted where it is dialled; here only the form is checked.
 
@@ -14,12 +14,16 @@ use utoipa::{PartialSchema, ToSchema};
 
 mod credentials;
 mod https_post;
+mod options;
 mod rules;
+mod severity;
 mod syslog_tls;
 mod vendors;
 
 pub use credentials::{Credentials, Wanted};
 pub use https_post::{BodyFormat, Compression, HttpsPost, Keys};
+pub use options::{AnySelection, Options, Redaction, Selection, regex};
+pub use severity::Severity;
 pub use syslog_tls::{Framing, SyslogTls, TokenPlace};
 pub use vendors::{
     Datadog, Elasticsearch, InsightOps, LogDna, Loki, OtlpHttp, Papertrail, SolarWinds, SplunkHec,

@@ -88,8 +88,9 @@ pub enum Event {
         /// The bytes.
         bytes: Bytes,
     },
-    /// For a while nothing followed a line of output without an end: it counts as a line as it is. Such
-    /// pauses stand in the stream so that all who read it, whenever, cut lines at the same places.
+    /// For a while nothing followed some output: a line without an end counts as one, and what belongs to
+    /// several lines is complete. Such pauses stand in the stream so that all who read it, whenever, cut lines
+    /// at the same places.
     Pause {
         /// The output.
         stream: OutputStream,

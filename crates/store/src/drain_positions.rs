@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use model::{Drain, Id};
+use model::{Drain, Environment, Id};
 use serde_json::{Value, json};
 use sqlx::FromRow;
 use time::OffsetDateTime;
@@ -48,6 +48,10 @@ pub struct RejectedLine {
     pub line_id: String,
     /// The line as it was sent.
     pub line: Value,
+    /// The same, byte for byte.
+    pub encoded: Vec<u8>,
+    /// In which format that is.
+    pub format: String,
     /// Why it was refused.
     pub reason: String,
 }
@@ -59,12 +63,24 @@ pub struct DrainProgress {
     pub position: Option<DrainPosition>,
     /// Lines delivered since the last report.
     pub delivered: i64,
+    /// Bytes of these, as they were encoded.
+    pub delivered_bytes: i64,
+    /// Lines that may have been received, and were sent again, since the last report.
+    pub repeated: i64,
+    /// What failed since the last report.
+    pub failures: i64,
+    /// Lines of them of which something was masked.
+    pub redacted: i64,
     /// Lines refused since the last report.
     pub rejected: Vec<RejectedLine>,
     /// Whether it fails.
     pub failure: Option<DrainFailure>,
+    /// The connection, if there is a new one.
+    pub connection: Option<Value>,
     /// Records that it has yet to deliver.
     pub lag_records: i64,
+    /// Bytes that these have, before compression.
+    pub lag_bytes: i64,
     /// Age of the oldest of them.
     pub lag_seconds: f64,
 }
@@ -105,20 +121,39 @@ impl Store {
                  select * from jsonb_to_recordset($1) as report (
                      drain_id uuid, worker_id uuid, generation bigint,
                      low_xid bigint, low_seq bigint, high_xid bigint, high_seq bigint, open jsonb,
-                     delivered bigint, rejected jsonb,
-                     failing_since timestamptz, error text, error_at timestamptz,
-                     lag_records bigint, lag_seconds float8)
+                     delivered bigint, delivered_bytes bigint, redacted bigint, repeated bigint,
+                     failures bigint, rejected jsonb,
+                     connection jsonb, failing_since timestamptz, error text, error_at timestamptz,
+                     lag_records bigint, lag_bytes bigint, lag_seconds float8)
              ), lease as materialized (
                  select drain_id from drain_leases
                  where (drain_id, worker_id, generation)
                      in (select drain_id, worker_id, generation from report)
                  order by drain_id for share
              ), refused as (
-                 insert into rejected_lines (id, drain_id, line_id, line, reason)
-                 select line.id, drain_id, line.line_id, line.line, line.reason
+                 insert into rejected_lines
+                     (id, drain_id, line_id, line, encoded, format, reason)
+                 select line.id, drain_id, line.line_id, line.line,
+                     decode(line.encoded, 'hex'), line.format, line.reason
                  from report join lease using (drain_id), jsonb_to_recordset(report.rejected)
-                     as line (id uuid, line_id text, line jsonb, reason text)
+                     as line (id uuid, line_id text, line jsonb, encoded text, format text,
+                         reason text)
                  on conflict do nothing
+             ), minute as (
+                 insert into drain_minutes as m (drain_id, minute, delivered_lines,
+                     delivered_bytes, rejected_lines, failures, lag_records, lag_seconds)
+                 select drain_id, date_trunc('minute', now()), delivered, delivered_bytes,
+                     jsonb_array_length(rejected), failures, lag_records, lag_seconds
+                 from report join lease using (drain_id)
+                 where delivered > 0 or failures > 0 or lag_records > 0
+                     or jsonb_array_length(rejected) > 0
+                 on conflict (drain_id, minute) do update set
+                     delivered_lines = m.delivered_lines + excluded.delivered_lines,
+                     delivered_bytes = m.delivered_bytes + excluded.delivered_bytes,
+                     rejected_lines = m.rejected_lines + excluded.rejected_lines,
+                     failures = m.failures + excluded.failures,
+                     lag_records = greatest(m.lag_records, excluded.lag_records),
+                     lag_seconds = greatest(m.lag_seconds, excluded.lag_seconds)
              )
              update drain_positions p set
                  (low_xid, low_seq, high_xid, high_seq, open) = (
@@ -132,11 +167,16 @@ impl Store {
                      limit 1
                  ),
                  delivered_lines = p.delivered_lines + r.delivered,
+                 delivered_bytes = p.delivered_bytes + r.delivered_bytes,
+                 redacted_lines = p.redacted_lines + r.redacted,
+                 repeated_lines = p.repeated_lines + r.repeated,
                  rejected_lines = p.rejected_lines + jsonb_array_length(r.rejected),
+                 connection = coalesce(r.connection, p.connection),
                  failing_since = r.failing_since,
                  last_error = coalesce(r.error, p.last_error),
                  last_error_at = coalesce(r.error_at, p.last_error_at),
-                 lag_records = r.lag_records, lag_seconds = r.lag_seconds, updated_at = now()
+                 lag_records = r.lag_records, lag_bytes = r.lag_bytes,
+                 lag_seconds = r.lag_seconds, updated_at = now()
              from report r join lease using (drain_id)
              where p.drain_id = r.drain_id
              returning p.drain_id",
@@ -147,21 +187,77 @@ impl Store {
         Ok(written.into_iter().map(Id::from_uuid).collect())
     }
 
-    /// Writes the lag of a paused drain, which nobody owns.
+    /// Moves a drain forward over records that it is not to deliver, and counts them; false if it is another
+    /// worker's by now. A position that is further on stays.
+    pub async fn skip_drain(
+        &self,
+        lease: &Lease,
+        to: (i64, i64),
+        skipped: i64,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "with lease as materialized (
+                 select drain_id from drain_leases
+                 where drain_id = $1 and worker_id = $2 and generation = $3 for share
+             )
+             update drain_positions p
+             set low_xid = $4, low_seq = $5, high_xid = $4, high_seq = $5, open = '{}',
+                 skipped_records = p.skipped_records + $6, updated_at = now()
+             from lease where p.drain_id = lease.drain_id and (p.high_xid, p.high_seq) <= ($4, $5)",
+        )
+        .bind(lease.drain.uuid())
+        .bind(lease.worker.uuid())
+        .bind(lease.generation)
+        .bind(to.0)
+        .bind(to.1)
+        .bind(skipped)
+        .execute(&self.pool)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// The headers of an environment's blocks after a position and up to another, in order, each with its own
+    /// position; at most `limit`.
+    pub async fn block_headers(
+        &self,
+        environment: Id<Environment>,
+        after: (i64, i64),
+        upto: (i64, i64),
+        limit: u16,
+    ) -> Result<Vec<(i64, i64, Vec<u8>)>, StoreError> {
+        Ok(sqlx::query_as(
+            "select xid::text::bigint, seq, header from stream.blocks
+             where environment_id = $1 and (xid, seq) > ($2::text::xid8, $3)
+                 and (xid, seq) <= ($4::text::xid8, $5)
+             order by xid, seq limit $6",
+        )
+        .bind(environment.uuid())
+        .bind(after.0)
+        .bind(after.1)
+        .bind(upto.0)
+        .bind(upto.1)
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// Writes the lag of a paused drain, which nobody owns: records, bytes, seconds.
     pub async fn report_paused_lag(
         &self,
         drain: Id<Drain>,
-        lag_records: i64,
-        lag_seconds: f64,
+        lag: (i64, i64, f64),
     ) -> Result<(), StoreError> {
+        let (records, bytes, seconds) = lag;
         sqlx::query(
-            "update drain_positions p set lag_records = $2, lag_seconds = $3, updated_at = now()
+            "update drain_positions p set lag_records = $2, lag_bytes = $3, lag_seconds = $4,
+                 updated_at = now()
              from log_drains d
              where p.drain_id = $1 and d.id = $1 and d.paused_at is not null",
         )
         .bind(drain.uuid())
-        .bind(lag_records)
-        .bind(lag_seconds)
+        .bind(records)
+        .bind(bytes)
+        .bind(seconds)
         .execute(&self.pool)
         .await?;
         Ok(())
@@ -217,11 +313,17 @@ impl DrainProgress {
             "high_seq": position.map(|position| position.high_seq),
             "open": position.map(|position| &position.open),
             "delivered": self.delivered,
+            "delivered_bytes": self.delivered_bytes,
+            "redacted": self.redacted,
+            "repeated": self.repeated,
+            "failures": self.failures,
             "rejected": rejected,
+            "connection": self.connection,
             "failing_since": failure.and_then(|failure| at(failure.since)),
             "error": failure.map(|failure| &failure.error),
             "error_at": failure.and_then(|failure| at(failure.at)),
             "lag_records": self.lag_records,
+            "lag_bytes": self.lag_bytes,
             "lag_seconds": self.lag_seconds,
         })
     }
@@ -229,7 +331,19 @@ impl DrainProgress {
 
 impl RejectedLine {
     fn row(&self) -> Value {
-        let Self { line_id, line, reason } = self;
-        json!({ "id": Uuid::now_v7(), "line_id": line_id, "line": line, "reason": reason })
+        let Self { line_id, line, encoded, format, reason } = self;
+        json!({
+            "id": Uuid::now_v7(), "line_id": line_id, "line": line, "encoded": hex(encoded),
+            "format": format, "reason": reason,
+        })
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        for nibble in [byte >> 4, byte & 15] {
+            text.extend(char::from_digit(u32::from(nibble), 16));
+        }
+        text
+    })
 }

@@ -48,6 +48,12 @@ pub struct WorkableDrain {
     pub control_sequences: String,
     /// `keep` or `last`.
     pub redraws: String,
+    /// Which lines it takes, and what becomes of them.
+    pub options: Value,
+    /// What it is to leave out: everything up to here.
+    pub skip_to_xid: Option<i64>,
+    /// The same: number.
+    pub skip_to_seq: Option<i64>,
     /// Whether it is paused.
     pub paused: bool,
     /// Raised by each change of the above.
@@ -83,7 +89,7 @@ impl Store {
         Ok(sqlx::query_as(
             "select d.id, d.environment_id, e.handle as environment_handle, e.organization_id, d.handle, d.kind, d.destination, d.sealed_credentials,
                  d.drain_apps, d.drain_databases, d.drain_ephemeral_sessions, d.control_sequences,
-                 d.redraws, d.paused_at is not null as paused, d.revision
+                 d.redraws, d.options, d.skip_to_xid, d.skip_to_seq, d.paused_at is not null as paused, d.revision
              from log_drains d join environments e on e.id = d.environment_id
              where e.deleted_at is null
              order by d.id",

@@ -20,6 +20,7 @@ pub mod leases;
 pub mod live_sessions;
 pub mod log_drains;
 pub mod migrations;
+pub mod rejected_lines;
 pub mod sessions;
 pub mod sign_in;
 pub mod tokens;

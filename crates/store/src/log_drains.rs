@@ -3,7 +3,7 @@
 //! Invariant: every change is told on the channel `spillway_drains` in the transaction that makes
 //! it. Credentials go in sealed and are never read here.
 
-use model::{Drain, Environment, Handle, Id, User};
+use model::{App, Database, Drain, Environment, Handle, Id, User};
 use serde_json::Value;
 use sqlx::{FromRow, PgConnection};
 use time::OffsetDateTime;
@@ -41,6 +41,8 @@ pub struct LogDrain {
     pub control_sequences: String,
     /// `keep` or `last`.
     pub redraws: String,
+    /// Which lines it takes, and what becomes of them.
+    pub options: Value,
     /// Since when it is paused, if it is.
     pub paused_at: Option<OffsetDateTime>,
     /// Raised by each change of what is configured.
@@ -57,12 +59,34 @@ pub struct LogDrain {
     pub last_error_at: Option<OffsetDateTime>,
     /// Records that it has yet to deliver.
     pub lag_records: i64,
+    /// Bytes that these have, before compression.
+    pub lag_bytes: i64,
     /// Age of the oldest of them.
     pub lag_seconds: f64,
     /// Lines delivered since it was made.
     pub delivered_lines: i64,
+    /// Bytes that these had, as they were encoded.
+    pub delivered_bytes: i64,
+    /// Lines that may have been received, and were sent again.
+    pub repeated_lines: i64,
     /// Lines that the endpoint refused for good.
     pub rejected_lines: i64,
+    /// Lines delivered of which something was masked.
+    pub redacted_lines: i64,
+    /// Records that it was told to leave out.
+    pub skipped_records: i64,
+    /// Records that were too old or too many to be kept for it.
+    pub dropped_records: i64,
+    /// Lines delivered in the last minute.
+    pub minute_lines: i64,
+    /// Bytes that these had.
+    pub minute_bytes: i64,
+    /// Lines delivered in the last hour.
+    pub hour_lines: i64,
+    /// Bytes that these had.
+    pub hour_bytes: i64,
+    /// What is known of the connection: `{"address", "tls_version", "certificate_expires_at", "since"}`.
+    pub connection: Option<Value>,
 }
 
 /// A log drain to be created; its id is chosen beforehand, for its credentials are sealed to it.
@@ -90,6 +114,8 @@ pub struct NewLogDrain {
     pub control_sequences: &'static str,
     /// `keep` or `last`.
     pub redraws: &'static str,
+    /// Which lines it takes, and what becomes of them.
+    pub options: Value,
 }
 
 /// What to set; None leaves as is.
@@ -111,6 +137,8 @@ pub struct LogDrainChange {
     pub control_sequences: Option<&'static str>,
     /// `keep` or `last`.
     pub redraws: Option<&'static str>,
+    /// Which lines it takes, and what becomes of them, in whole.
+    pub options: Option<Value>,
 }
 
 // The api may not read sealed_credentials, so no statement here can say `d.*`.
@@ -119,16 +147,42 @@ macro_rules! select {
         concat!(
             "select d.id, d.environment_id, d.handle, d.kind, d.destination, d.has_credentials,
                  d.drain_apps, d.drain_databases, d.drain_ephemeral_sessions, d.control_sequences,
-                 d.redraws, d.paused_at, d.revision, d.created_at, d.updated_at,
+                 d.redraws, d.options, d.paused_at, d.revision, d.created_at, d.updated_at,
                  p.failing_since, p.last_error, p.last_error_at,
                  coalesce(p.lag_records, 0) as lag_records,
+                 coalesce(p.lag_bytes, 0) as lag_bytes,
                  coalesce(p.lag_seconds, 0) as lag_seconds,
                  coalesce(p.delivered_lines, 0) as delivered_lines,
-                 coalesce(p.rejected_lines, 0) as rejected_lines",
+                 coalesce(p.delivered_bytes, 0) as delivered_bytes,
+                 coalesce(p.repeated_lines, 0) as repeated_lines,
+                 coalesce(p.rejected_lines, 0) as rejected_lines,
+                 coalesce(p.redacted_lines, 0) as redacted_lines,
+                 coalesce(p.skipped_records, 0) as skipped_records,
+                 coalesce(p.dropped_records, 0) as dropped_records, p.connection, rates.*",
             $columns,
-            " from log_drains d left join drain_positions p on p.drain_id = d.id ",
+            " from log_drains d left join drain_positions p on p.drain_id = d.id
+             cross join lateral (
+                 -- Of the minute before this one, the part that is not a minute ago.
+                 select coalesce(sum(m.delivered_lines * share) , 0)::bigint as minute_lines,
+                     coalesce(sum(m.delivered_bytes * share), 0)::bigint as minute_bytes,
+                     coalesce(sum(m.delivered_lines), 0)::bigint as hour_lines,
+                     coalesce(sum(m.delivered_bytes), 0)::bigint as hour_bytes
+                 from drain_minutes m, lateral (
+                     select greatest(0, least(1, 1
+                         - extract(epoch from now() - m.minute - interval '1 minute') / 60)) as share
+                 ) as share
+                 where m.drain_id = d.id and m.minute > now() - interval '1 hour'
+             ) rates ",
             $from
         )
+    };
+}
+
+// The position of now. Readers see what is below xmin, and no seq reaches 2^62: all that is visible is past.
+macro_rules! now {
+    () => {
+        "(select pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1 as xid,
+              4611686018427387904 as seq) as now"
     };
 }
 
@@ -184,8 +238,8 @@ impl Store {
         let done = sqlx::query(
             "insert into log_drains (id, environment_id, handle, kind, destination,
                  sealed_credentials, drain_apps, drain_databases, drain_ephemeral_sessions,
-                 control_sequences, redraws)
-             select $1, e.id, $3, $4, $5, $6, $7, $8, $9, $10, $11 from environments e
+                 control_sequences, redraws, options)
+             select $1, e.id, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 from environments e
              where e.id = $2 and e.deleted_at is null for share",
         )
         .bind(drain.id.uuid())
@@ -199,18 +253,17 @@ impl Store {
         .bind(drain.drain_ephemeral_sessions)
         .bind(drain.control_sequences)
         .bind(drain.redraws)
+        .bind(&drain.options)
         .execute(&mut *transaction)
         .await?;
         if done.rows_affected() == 0 {
             return Ok(None);
         }
-        // Readers see what is below xmin, and no seq reaches 2^62: all that is visible now is past.
-        sqlx::query(
+        sqlx::query(concat!(
             "insert into drain_positions (drain_id, low_xid, low_seq, high_xid, high_seq)
-             select $1, visible.xid, visible.seq, visible.xid, visible.seq
-             from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1 as xid,
-                          4611686018427387904 as seq) as visible",
-        )
+             select $1, now.xid, now.seq, now.xid, now.seq from ",
+            now!()
+        ))
         .bind(drain.id.uuid())
         .execute(&mut *transaction)
         .await?;
@@ -235,6 +288,7 @@ impl Store {
                  drain_ephemeral_sessions = coalesce($7, drain_ephemeral_sessions),
                  control_sequences = coalesce($8, control_sequences),
                  redraws = coalesce($9, redraws),
+                 options = coalesce($10, options),
                  revision = revision + 1, updated_at = now()
              where id = $1 and revision = coalesce($2, revision)",
         )
@@ -247,6 +301,7 @@ impl Store {
         .bind(change.drain_ephemeral_sessions)
         .bind(change.control_sequences)
         .bind(change.redraws)
+        .bind(&change.options)
         .execute(&mut *transaction)
         .await?;
         if done.rows_affected() == 0 {
@@ -286,6 +341,23 @@ impl Store {
         Ok(drain)
     }
 
+    /// Has a drain leave out all that is in the stream by now; None if it is gone.
+    pub async fn skip_log_drain(&self, id: Id<Drain>) -> Result<Option<LogDrain>, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query(concat!(
+            "update log_drains set skip_to_xid = now.xid, skip_to_seq = now.seq,
+                 revision = revision + 1, updated_at = now() from ",
+            now!(),
+            " where id = $1"
+        ))
+        .bind(id.uuid())
+        .execute(&mut *transaction)
+        .await?;
+        let drain = announce_and_read(&mut transaction, id).await?;
+        transaction.commit().await?;
+        Ok(drain)
+    }
+
     /// Deletes a drain with its position and rejected lines; false if it has another revision than
     /// expected, or is gone.
     pub async fn delete_log_drain(
@@ -304,6 +376,40 @@ impl Store {
         announce_and_read(&mut transaction, id).await?;
         transaction.commit().await?;
         Ok(done.rows_affected() == 1)
+    }
+}
+
+/// Which of what was named is not an environment's.
+#[derive(Debug, Clone, Copy, FromRow)]
+pub struct Foreign {
+    /// Some app.
+    pub apps: bool,
+    /// Some database.
+    pub databases: bool,
+}
+
+impl Store {
+    /// Tells whether some of these apps and databases are not the environment's, and never were.
+    pub async fn foreign_to(
+        &self,
+        environment: Id<Environment>,
+        apps: &[Id<App>],
+        databases: &[Id<Database>],
+    ) -> Result<Foreign, StoreError> {
+        let apps: Vec<Uuid> = apps.iter().map(|id| id.uuid()).collect();
+        let databases: Vec<Uuid> = databases.iter().map(|id| id.uuid()).collect();
+        Ok(sqlx::query_as(
+            "select exists (select from unnest($2) as named (id) where not exists
+                     (select from apps a where a.id = named.id and a.environment_id = $1)) as apps,
+                 exists (select from unnest($3) as named (id) where not exists
+                     (select from databases d where d.id = named.id and d.environment_id = $1))
+                     as databases",
+        )
+        .bind(environment.uuid())
+        .bind(apps)
+        .bind(databases)
+        .fetch_one(&self.pool)
+        .await?)
     }
 }
 

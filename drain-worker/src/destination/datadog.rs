@@ -66,6 +66,7 @@ impl Encode for DatadogEncoder {
                 (session.user.to_string(), &session.user_email, &session.user_name);
             entry.insert("usr".to_owned(), json!({ "id": id, "email": email, "name": name }));
         }
+        super::add_json(&mut entry, line);
         super::write_json(out, b",", &entry, b"");
     }
 }

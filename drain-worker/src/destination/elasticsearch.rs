@@ -95,6 +95,7 @@ impl Encode for ElasticsearchEncoder {
             document.insert("user".to_owned(), user);
         }
         super::write_json(out, b"", &json!({ "create": { "_id": id } }), b"\n");
+        super::add_json(&mut document, line);
         super::write_json(out, b"", &document, b"\n");
     }
 }

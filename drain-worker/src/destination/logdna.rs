@@ -64,7 +64,7 @@ pub(crate) fn prepare(
 
 impl Encode for LogDnaEncoder {
     fn encode(&mut self, line: &Line<'_>, out: &mut Vec<u8>) {
-        let entry = json!({
+        let mut entry = json!({
             "line": String::from_utf8_lossy(line.message),
             "timestamp": line.at.nanos() / 1_000_000,
             "app": service(line.origin),
@@ -72,6 +72,9 @@ impl Encode for LogDnaEncoder {
             "env": line.origin.environment.handle.as_str(),
             "meta": super::object(tags(line)),
         });
+        if let Some(meta) = entry.get_mut("meta") {
+            super::add_json(meta, line);
+        }
         super::write_json(out, b",", &entry, b"");
     }
 }

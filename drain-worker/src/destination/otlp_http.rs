@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use destinations::{Credentials, OtlpHttp as Config};
+use destinations::{Credentials, OtlpHttp as Config, Severity};
 use model::Origin;
 use prost::Message as _;
 use serde_json::{Value, json};
@@ -20,14 +20,24 @@ use super::http::{Answer, HttpClient, HttpConfigError, Packer, Post, Posting};
 use super::{Failure, Remedy};
 use crate::batch::{Batch, BatchLimits};
 use crate::egress::Egress;
-use crate::encode::{Encode, level, service, tags};
+use crate::encode::{Encode, service, severity, tags};
 use crate::lines::Line;
 
 pub(crate) const LIMITS: BatchLimits = BatchLimits { bytes: 3_500_000, lines: 5_000 };
 
-const INFO: i32 = 9;
-/// `INFO2`: as syslog's notice (OpenTelemetry, "Appendix B. `SeverityNumber` example mappings").
-const NOTICE: i32 = 10;
+/// OpenTelemetry's numbers of syslog's severities ("Appendix B. `SeverityNumber` example mappings").
+const fn severity_number(severity: Severity) -> i32 {
+    match severity {
+        Severity::Emergency => 21,
+        Severity::Alert => 19,
+        Severity::Critical => 18,
+        Severity::Error => 17,
+        Severity::Warning => 13,
+        Severity::Notice => 10,
+        Severity::Info => 9,
+        Severity::Debug => 5,
+    }
+}
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct ResourceLogs {
@@ -83,17 +93,68 @@ struct KeyValue {
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct AnyValue {
-    #[prost(oneof = "Text", tags = "1, 7")]
-    value: Option<Text>,
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
+    value: Option<Kind>,
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
-enum Text {
+enum Kind {
     #[prost(string, tag = "1")]
-    String(String),
+    Text(String),
+    #[prost(bool, tag = "2")]
+    Bool(bool),
+    #[prost(int64, tag = "3")]
+    Integer(i64),
+    #[prost(double, tag = "4")]
+    Double(f64),
+    #[prost(message, tag = "5")]
+    List(ArrayValue),
+    #[prost(message, tag = "6")]
+    Map(KeyValueList),
     /// What is not UTF-8.
     #[prost(bytes = "vec", tag = "7")]
     Bytes(Vec<u8>),
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ArrayValue {
+    #[prost(message, repeated, tag = "1")]
+    values: Vec<AnyValue>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct KeyValueList {
+    #[prost(message, repeated, tag = "1")]
+    values: Vec<KeyValue>,
+}
+
+impl KeyValue {
+    fn of_json(key: &str, value: &Value) -> Self {
+        Self { key: key.to_owned(), value: Some(AnyValue::of_json(value)) }
+    }
+}
+
+impl AnyValue {
+    fn of_json(value: &Value) -> Self {
+        let value = match value {
+            Value::Null => None,
+            Value::Bool(value) => Some(Kind::Bool(*value)),
+            Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+                (Some(integer), _) => Some(Kind::Integer(integer)),
+                (None, double) => double.map(Kind::Double),
+            },
+            Value::String(text) => Some(Kind::Text(text.clone())),
+            Value::Array(values) => {
+                let values = values.iter().map(Self::of_json).collect();
+                Some(Kind::List(ArrayValue { values }))
+            }
+            Value::Object(object) => {
+                let of = |(key, value): (&String, &Value)| KeyValue::of_json(key, value);
+                Some(Kind::Map(KeyValueList { values: object.iter().map(of).collect() }))
+            }
+        };
+        Self { value }
+    }
 }
 
 /// A request; it is made of encoded lines, each with its part of it.
@@ -147,7 +208,7 @@ pub(crate) fn prepare(
 }
 
 fn attribute(key: &str, value: &str) -> KeyValue {
-    let value = Some(AnyValue { value: Some(Text::String(value.to_owned())) });
+    let value = Some(AnyValue { value: Some(Kind::Text(value.to_owned())) });
     KeyValue { key: key.to_owned(), value }
 }
 
@@ -174,7 +235,7 @@ impl Encode for OtlpEncoder {
         let mut attributes = Vec::new();
         for (name, value) in tags(line) {
             // OpenTelemetry's semantic conventions, where they have a name.
-            let name = match name {
+            let name = match name.as_ref() {
                 "stream" => "log.iostream",
                 "user_id" => "user.id",
                 "user_email" => "user.email",
@@ -184,16 +245,22 @@ impl Encode for OtlpEncoder {
             };
             attributes.push(attribute(name, &value));
         }
-        let level = level(line);
+        if let Some(json) = line.extras.json {
+            let json = json.iter().map(|(key, value)| KeyValue::of_json(key, value)).collect();
+            let value = Some(Kind::Map(KeyValueList { values: json }));
+            let key = "spillway.json".to_owned();
+            attributes.push(KeyValue { key, value: Some(AnyValue { value }) });
+        }
+        let severity = severity(line);
         let body = match std::str::from_utf8(line.message) {
-            Ok(text) => Text::String(text.to_owned()),
-            Err(_) => Text::Bytes(line.message.to_vec()),
+            Ok(text) => Kind::Text(text.to_owned()),
+            Err(_) => Kind::Bytes(line.message.to_vec()),
         };
         let record = LogRecord {
             time_unix_nano: line.at.nanos(),
             observed_time_unix_nano: line.at.nanos(),
-            severity_number: if level == "notice" { NOTICE } else { INFO },
-            severity_text: level.to_owned(),
+            severity_number: severity_number(severity),
+            severity_text: severity.as_str().to_owned(),
             body: Some(AnyValue { value: Some(body) }),
             attributes,
         };
@@ -245,9 +312,9 @@ impl Post for OtlpHttp {
             return json!({});
         };
         let text = |value: Option<AnyValue>| match value.and_then(|value| value.value) {
-            Some(Text::String(text)) => text,
-            Some(Text::Bytes(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
-            None => String::new(),
+            Some(Kind::Text(text)) => text,
+            Some(Kind::Bytes(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
+            _ => String::new(),
         };
         let mut object: serde_json::Map<_, _> = record
             .attributes

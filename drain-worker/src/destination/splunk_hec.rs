@@ -130,7 +130,10 @@ pub(crate) fn prepare(
 impl Encode for SplunkEncoder {
     fn encode(&mut self, line: &Line<'_>, out: &mut Vec<u8>) {
         let text = String::from_utf8_lossy(line.message);
-        let event = if text.trim().is_empty() { json!({ "message": text }) } else { json!(text) };
+        // An event that is blank is refused.
+        let is_object = text.trim().is_empty() || line.extras.json.is_some();
+        let mut event = if is_object { json!({ "message": text }) } else { json!(text) };
+        super::add_json(&mut event, line);
         let mut fields = super::object(tags(line));
         // Splunk's own name of where a line comes from.
         let kind = fields.remove("source").unwrap_or_default();

@@ -65,7 +65,9 @@ impl Encode for SumoLogicEncoder {
         // In front, where Sumo Logic looks for it.
         let begin = format!("{{\"timestamp\":{},", line.at.nanos() / 1_000_000);
         let mut rest = Vec::new();
-        super::write_json(&mut rest, b"", &Value::Object(object), b"\n");
+        let mut object = Value::Object(object);
+        super::add_json(&mut object, line);
+        super::write_json(&mut rest, b"", &object, b"\n");
         out.extend_from_slice(begin.as_bytes());
         out.extend_from_slice(rest.get(1..).unwrap_or_default());
     }

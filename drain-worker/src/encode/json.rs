@@ -84,12 +84,21 @@ impl JsonEncoder {
                 field(out, "continued", &true);
             }
         }
+        if line.extras.redacted {
+            field(out, "redacted", &true);
+        }
         out.extend_from_slice(b",\"seq\":");
         number(out, line.seq);
         let text = String::from_utf8_lossy(line.message);
         field(out, "message", &text);
         if text.as_bytes() != line.message {
             field(out, "message_base64", &STANDARD.encode(line.message));
+        }
+        if let Some(json) = line.extras.json {
+            field(out, "json", json);
+        }
+        for (name, value) in line.extras.fields {
+            field(out, name, value);
         }
         out.push(b'}');
     }
@@ -114,7 +123,7 @@ fn field(out: &mut Vec<u8>, name: &str, value: &(impl Serialize + ?Sized)) {
 /// stand beside them.
 fn aptible(line: &Line<'_>) -> Map<String, Value> {
     let mut object: Map<String, Value> =
-        tags(line).into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+        tags(line).into_iter().map(|(name, value)| (name.into_owned(), value.into())).collect();
     let mut set = |name: &str, value: &str| object.insert(name.to_owned(), value.into());
     let mut time = TimeText::new();
     time.set(line.at);
@@ -131,6 +140,9 @@ fn aptible(line: &Line<'_>) -> Map<String, Value> {
         set("operation_id", &session.id.to_string());
         set("operation_user_email", &session.user_email);
         set("operation_user_name", &session.user_name);
+    }
+    if let Some(json) = line.extras.json {
+        object.insert("json".to_owned(), json.clone().into());
     }
     object
 }

@@ -10,11 +10,10 @@ use std::io::Write as _;
 use model::Origin;
 
 use super::time::TimeText;
-use super::{Encode, service};
+use super::{Encode, service, severity};
 use crate::lines::Line;
 
-/// Facility local0; severity informational.
-const PRIORITY: u8 = 16 * 8 + 6;
+const LOCAL0: u8 = 16;
 
 /// Writes lines as Logplex does.
 #[derive(Debug)]
@@ -33,7 +32,7 @@ impl Encode for LogplexEncoder {
         self.time.set(line.at);
         let mut message = Vec::with_capacity(line.message.len() + 200);
         // Writing to a Vec cannot fail.
-        drop(write!(message, "<{PRIORITY}>1 "));
+        drop(write!(message, "<{}>1 ", LOCAL0 * 8 + severity(line).number()));
         message.extend_from_slice(self.time.micros());
         let session = line.origin.session.as_ref().map(|session| session.id.to_string());
         let process = session.as_deref().unwrap_or(line.origin.source.as_str());
@@ -41,6 +40,9 @@ impl Encode for LogplexEncoder {
         line.write_id(&mut message);
         message.push(b' ');
         write_user(&mut message, line.origin);
+        for (name, value) in line.extras.fields {
+            drop(write!(message, "{name}=\"{}\" ", plain(value)));
+        }
         message.extend(line.message.iter().map(|&byte| if byte == b'\n' { b' ' } else { byte }));
         message.push(b'\n');
         drop(write!(out, "{} ", message.len()));
@@ -50,9 +52,12 @@ impl Encode for LogplexEncoder {
 
 fn write_user(out: &mut Vec<u8>, origin: &Origin) {
     let Some(session) = &origin.session else { return };
-    let plain = |text: &str| text.replace(char::is_control, " ").replace(['"', '\\'], "'");
     let (email, name) = (plain(&session.user_email), plain(&session.user_name));
     drop(write!(out, "user_email={} user_name=\"{name}\" ", email.replace(' ', "_")));
+}
+
+fn plain(text: &str) -> String {
+    text.replace(char::is_control, " ").replace(['"', '\\'], "'")
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Syslog: RFC 5424, with octet counting (RFC 5425, section 4.3) or an LF after each message (RFC 6587,
 //! section 3.4.2).
 //!
-//! - PRI: facility local0, the nearest to "not a daemon of this host"; severity informational, and
-//!   for standard error notice: programs write progress and prompts there, so it is no warning.
+//! - PRI: facility local0, the nearest to "not a daemon of this host"; where the severity is not known it is
+//!   informational, and for standard error notice.
 //! - HOSTNAME is the environment, APP-NAME the app or database, PROCID the session, MSGID the event.
 //! - Structured data has one element, `spillway@32473`. Names of one's own need a private enterprise
 //!   number (RFC 5424, section 7.2.2); 32473 is the one for documentation (RFC 5612), since the
@@ -15,16 +15,14 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
-use destinations::{Framing, TokenPlace};
+use destinations::{Framing, Severity, TokenPlace};
 use model::Origin;
 
 use super::time::TimeText;
-use super::{Encode, number};
+use super::{Encode, number, severity};
 use crate::lines::{Channel, Line};
 
 const LOCAL0: u8 = 16;
-const NOTICE: u8 = 5;
-const INFORMATIONAL: u8 = 6;
 
 /// Writes lines as syslog messages.
 pub(crate) struct SyslogEncoder {
@@ -45,6 +43,7 @@ struct Frame {
     origin: Arc<Origin>,
     event: &'static str,
     channel: Option<Channel>,
+    severity: Severity,
     /// PRI and VERSION.
     priority: Vec<u8>,
     /// From HOSTNAME to the opening of `id`.
@@ -92,6 +91,9 @@ impl SyslogEncoder {
                 out.extend_from_slice(b" continued=\"true\"");
             }
         }
+        if line.extras.redacted {
+            out.extend_from_slice(b" redacted=\"true\"");
+        }
         out.extend_from_slice(b" seq=\"");
         number(out, line.seq);
         out.push(b'"');
@@ -131,11 +133,17 @@ impl Encode for SyslogEncoder {
 
 impl Frame {
     fn new(line: &Line<'_>, channel: Option<Channel>) -> Self {
-        let severity = if channel == Some(Channel::Stderr) { NOTICE } else { INFORMATIONAL };
+        let severity = severity(line);
         let mut names = header(line.origin);
         // Writing to a Vec cannot fail, here and below.
         drop(write!(names, "{} [spillway@32473 id=\"", line.event));
-        let mut fields = fields(line.origin);
+        let mut fields = Vec::new();
+        for (name, value) in super::origin_fields(line.origin) {
+            parameter(&mut fields, name, &value);
+        }
+        for (name, value) in line.extras.fields {
+            parameter(&mut fields, name, value);
+        }
         drop(write!(fields, " event=\"{}\"", line.event));
         if let Some(channel) = channel {
             drop(write!(fields, " stream=\"{}\" offset=\"", channel.as_str()));
@@ -144,7 +152,8 @@ impl Frame {
             origin: line.origin.clone(),
             event: line.event,
             channel,
-            priority: format!("<{}>1 ", LOCAL0 * 8 + severity).into_bytes(),
+            severity,
+            priority: format!("<{}>1 ", LOCAL0 * 8 + severity.number()).into_bytes(),
             names,
             fields,
         }
@@ -153,6 +162,7 @@ impl Frame {
     fn is_of(&self, line: &Line<'_>, channel: Option<Channel>) -> bool {
         self.channel == channel
             && self.event == line.event
+            && self.severity == severity(line)
             && Arc::ptr_eq(&self.origin, line.origin)
     }
 }
@@ -175,19 +185,16 @@ fn header(origin: &Origin) -> Vec<u8> {
     out
 }
 
-fn fields(origin: &Origin) -> Vec<u8> {
-    let mut out = Vec::new();
-    for (name, value) in super::origin_fields(origin) {
-        drop(write!(out, " {name}=\""));
-        for character in value.chars() {
-            match character {
-                // RFC 5424, section 6.3.3.
-                '"' | '\\' | ']' => drop(write!(out, "\\{character}")),
-                character if character.is_control() => out.push(b' '),
-                character => drop(write!(out, "{character}")),
-            }
+/// Appends a parameter of structured data, with a space before it.
+fn parameter(out: &mut Vec<u8>, name: &str, value: &str) {
+    drop(write!(out, " {name}=\""));
+    for character in value.chars() {
+        match character {
+            // RFC 5424, section 6.3.3.
+            '"' | '\\' | ']' => drop(write!(out, "\\{character}")),
+            character if character.is_control() => out.push(b' '),
+            character => drop(write!(out, "{character}")),
         }
-        out.push(b'"');
     }
-    out
+    out.push(b'"');
 }

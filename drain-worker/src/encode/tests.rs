@@ -1,19 +1,19 @@
 use std::sync::Arc;
 
-use destinations::{BodyFormat, Framing, Keys, TokenPlace};
+use destinations::{BodyFormat, Framing, Keys, Severity, TokenPlace};
 use model::{AppTag, EnvironmentTag, Id, Origin, SessionTag, Source, Timestamp};
 use uuid::Uuid;
 
 use super::Encode;
 use super::json::JsonEncoder;
 use super::syslog::SyslogEncoder;
-use crate::lines::{Channel, Line, Span};
+use crate::lines::{Channel, Extras, Line, Span};
 
 fn id<T>(number: u128) -> Id<T> {
     Id::from_uuid(Uuid::from_u128(number))
 }
 
-fn origin() -> Arc<Origin> {
+pub(crate) fn origin() -> Arc<Origin> {
     Arc::new(Origin {
         producer: id(5),
         source: Source::EphemeralSession,
@@ -37,7 +37,8 @@ pub(super) fn encode(mut encoder: impl Encode, channel: Channel, message: &[u8])
     let span = Some(Span { channel, offset: 7, length: 9, continued: true });
     let at = Timestamp::from_nanos(1_700_000_000_123_456_789);
     let origin = origin();
-    let line = Line { origin: &origin, seq: 2, at, event: "output", span, message };
+    let extras = Extras::default();
+    let line = Line { origin: &origin, seq: 2, at, event: "output", span, message, extras };
     let (mut first, mut second) = (Vec::new(), Vec::new());
     encoder.encode(&line, &mut first);
     encoder.encode(&line, &mut second);
@@ -130,7 +131,10 @@ fn a_message_is_the_same_whatever_was_encoded_before_it() {
         let length = [0, 9, 500, 20_000][usize::try_from(number % 4).unwrap()];
         let span = span.filter(|_| number % 5 > 0);
         let event = if span.is_some() { "output" } else { "shell" };
-        lines.push(Line { origin, seq: number, at, event, span, message: &long[..length] });
+        let message = &long[..length];
+        let severity = (number % 7 == 0).then_some(Severity::Error);
+        let extras = Extras { severity, redacted: number % 6 == 0, ..Extras::default() };
+        lines.push(Line { origin, seq: number, at, event, span, message, extras });
     }
     let encoders: [fn() -> Box<dyn Encode>; 2] = [
         || Box::new(SyslogEncoder::new(Framing::OctetCounting, None)),

@@ -6,11 +6,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use destinations::Selection;
 use log_stream::Position;
-use model::{Event, Id, Origin, OutputStream, Producer, Record, Source, Timestamp};
+use model::{App, Database, Event, Id, Origin, OutputStream, Producer, Record, Source, Timestamp};
+use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
 
-use super::{ControlSequences, Cut, Cuts, Cutter, text};
+use super::{ControlSequences, Cut, Cuts, Cutter, Extras, text};
 
 mod describe;
 
@@ -65,6 +67,7 @@ pub(crate) struct Line<'a> {
     pub(crate) event: &'static str,
     pub(crate) span: Option<Span>,
     pub(crate) message: &'a [u8],
+    pub(crate) extras: Extras<'a>,
 }
 
 impl Line<'_> {
@@ -109,17 +112,64 @@ pub(crate) struct Wanted {
     pub(crate) control_sequences: ControlSequences,
     /// Bytes of open lines of all producers together; past it the oldest is delivered as it is.
     pub(crate) open_limit: usize,
+    /// The apps and databases whose records it takes.
+    pub(crate) apps: Option<Selection<App>>,
+    pub(crate) databases: Option<Selection<Database>>,
+    /// Lines of output that it does not match go on the line before.
+    pub(crate) multiline_start: Option<Regex>,
+}
+
+impl Wanted {
+    fn takes(&self, origin: &Origin) -> bool {
+        let app = origin.app.as_ref().zip(self.apps.as_ref());
+        let database = origin.database.as_ref().zip(self.databases.as_ref());
+        self.sources.contains(&origin.source)
+            && app.is_none_or(|(app, apps)| apps.has(app.id))
+            && database.is_none_or(|(database, databases)| databases.has(database.id))
+    }
+}
+
+/// Where something begins.
+#[derive(Debug, Clone, Copy)]
+struct Begin {
+    seq: u64,
+    at: Timestamp,
+    /// The last block before the one in which it begins.
+    before: Position,
+}
+
+/// Lines that are delivered as one.
+#[derive(Debug)]
+struct Joined {
+    begin: Begin,
+    text: Vec<u8>,
+    /// Bytes of the stream.
+    length: usize,
+    /// The last of them goes on.
+    continued: bool,
 }
 
 #[derive(Debug)]
 struct OpenLine {
-    cutter: Cutter,
     origin: Arc<Origin>,
+    /// The first undelivered byte.
     offset: u64,
-    seq: u64,
-    at: Timestamp,
-    /// The last block before the one in which the line begins.
-    before: Position,
+    /// What stands before the piece in `cutter`.
+    joined: Option<Joined>,
+    /// Of the piece.
+    begin: Begin,
+    cutter: Cutter,
+}
+
+impl OpenLine {
+    /// Bytes of the stream that it holds.
+    fn length(&self) -> usize {
+        self.joined.as_ref().map_or(0, |joined| joined.length) + self.cutter.pending()
+    }
+
+    fn first(&self) -> Begin {
+        self.joined.as_ref().map_or(self.begin, |joined| joined.begin)
+    }
 }
 
 /// Turns the records of one environment into lines.
@@ -159,13 +209,13 @@ impl Assembler {
         for ((producer, channel), line) in &self.open {
             open.entry(*producer).or_default().insert(*channel, line.offset);
         }
-        let low = self.open.values().map(|line| line.before).min().unwrap_or(self.done);
+        let low = self.open.values().map(|line| line.first().before).min().unwrap_or(self.done);
         Some(Checkpoint { low, high: self.done, open })
     }
 
     /// Takes a record.
     pub(crate) fn push(&mut self, record: &Record, emit: &mut impl FnMut(&Line<'_>)) {
-        if !self.wanted.sources.contains(&record.origin.source) {
+        if !self.wanted.takes(&record.origin) {
             return;
         }
         let (channel, offset, bytes) = match &record.event {
@@ -190,6 +240,7 @@ impl Assembler {
                         event: event.name(),
                         span: None,
                         message: &self.wanted.control_sequences.apply(&message),
+                        extras: Extras::default(),
                     });
                 }
                 return;
@@ -217,45 +268,33 @@ impl Assembler {
         if bytes.is_empty() {
             return;
         }
-        if self
-            .open
-            .get(&(producer, channel))
-            .is_some_and(|line| line.offset + line.cutter.pending() as u64 != offset)
-        {
+        let key = (producer, channel);
+        let follows = |line: &OpenLine| line.offset.saturating_add(line.length() as u64) == offset;
+        if self.open.get(&key).is_some_and(|line| !follows(line)) {
             self.close(producer, channel, emit);
         }
-        let mut line = self.open.remove(&(producer, channel)).unwrap_or_else(|| OpenLine {
-            cutter: Cutter::default(),
+        let here = Begin { seq: record.seq, at: record.at, before: self.done };
+        let mut line = self.open.remove(&key).unwrap_or_else(|| OpenLine {
             origin: record.origin.clone(),
             offset,
-            seq: record.seq,
-            at: record.at,
-            before: self.done,
+            joined: None,
+            begin: here,
+            cutter: Cutter::default(),
         });
-        self.open_bytes -= line.cutter.pending();
-        let OpenLine { cutter, origin, offset, seq, at, before, .. } = &mut line;
-        let control_sequences = self.wanted.control_sequences;
-        let done = self.done;
+        self.open_bytes -= line.length();
+        let mut cutter = std::mem::take(&mut line.cutter);
+        if cutter.pending() == 0 {
+            line.begin = here;
+        }
         cutter.push(bytes, self.wanted.cuts, |piece, cut| {
-            let (begun_at, begun_seq) = (*at, *seq);
-            emit_piece(
-                channel,
-                origin,
-                *offset,
-                begun_at,
-                begun_seq,
-                piece,
-                cut,
-                control_sequences,
-                emit,
-            );
-            *offset += piece.len() as u64;
+            line.piece(&self.wanted, channel, piece, cut, emit);
             // What follows began in this record.
-            (*at, *seq, *before) = (record.at, record.seq, done);
+            line.begin = here;
         });
-        if line.cutter.pending() > 0 {
-            self.open_bytes += line.cutter.pending();
-            self.open.insert((producer, channel), line);
+        line.cutter = cutter;
+        if line.length() > 0 {
+            self.open_bytes += line.length();
+            self.open.insert(key, line);
         }
         while self.open_bytes > self.wanted.open_limit
             && let Some(oldest) = self.oldest()
@@ -265,7 +304,8 @@ impl Assembler {
     }
 
     fn oldest(&self) -> Option<(Id<Producer>, Channel)> {
-        self.open.iter().min_by_key(|(_, line)| (line.before, line.at)).map(|(key, _)| *key)
+        let age = |line: &OpenLine| (line.first().before, line.first().at);
+        self.open.iter().min_by_key(|(_, line)| age(line)).map(|(key, _)| *key)
     }
 
     fn close(
@@ -275,44 +315,82 @@ impl Assembler {
         emit: &mut impl FnMut(&Line<'_>),
     ) {
         let Some(mut line) = self.open.remove(&(producer, channel)) else { return };
-        self.open_bytes -= line.cutter.pending();
+        self.open_bytes -= line.length();
         let piece = line.cutter.take();
-        let cut = Cut { length: piece.len(), continued: false };
-        emit_piece(
-            channel,
-            &line.origin,
-            line.offset,
-            line.at,
-            line.seq,
-            &piece,
-            cut,
-            self.wanted.control_sequences,
-            emit,
-        );
+        if !piece.is_empty() {
+            let cut = Cut { length: piece.len(), continued: false };
+            line.piece(&self.wanted, channel, &piece, cut, emit);
+        }
+        line.deliver(channel, emit);
     }
 }
 
-#[allow(clippy::too_many_arguments, reason = "a line has this many parts")]
-fn emit_piece(
-    channel: Channel,
-    origin: &Arc<Origin>,
-    offset: u64,
-    at: Timestamp,
-    seq: u64,
-    piece: &[u8],
-    cut: Cut,
-    control_sequences: ControlSequences,
-    emit: &mut impl FnMut(&Line<'_>),
-) {
-    let event = if channel == Channel::Input { "input" } else { "output" };
-    emit(&Line {
-        origin,
-        seq,
-        at,
-        event,
-        span: Some(Span { channel, offset, length: piece.len() as u64, continued: cut.continued }),
-        message: &control_sequences.apply(text(piece)),
-    });
+impl OpenLine {
+    /// Takes the piece that was cut off, which begins at `begin`: delivers it, or joins it to those before.
+    fn piece(
+        &mut self,
+        wanted: &Wanted,
+        channel: Channel,
+        piece: &[u8],
+        cut: Cut,
+        emit: &mut impl FnMut(&Line<'_>),
+    ) {
+        let text = wanted.control_sequences.apply(text(piece));
+        let Some(start) = wanted.multiline_start.as_ref().filter(|_| channel != Channel::Input)
+        else {
+            let begin = self.begin;
+            return self.emit(channel, begin, &text, piece.len(), cut.continued, emit);
+        };
+        if let Some(joined) = &mut self.joined {
+            let begins = !joined.continued && start.is_match(&text);
+            if !begins && joined.length + piece.len() <= wanted.cuts.limit {
+                if !joined.continued {
+                    joined.text.push(b'\n');
+                }
+                joined.text.extend_from_slice(&text);
+                joined.length += piece.len();
+                joined.continued = cut.continued;
+                return;
+            }
+            // The limit cuts where a line ends: the rest is the same line still.
+            joined.continued = !begins;
+            self.deliver(channel, emit);
+        }
+        self.joined = Some(Joined {
+            begin: self.begin,
+            text: text.into_owned(),
+            length: piece.len(),
+            continued: cut.continued,
+        });
+    }
+
+    /// Delivers what was joined.
+    fn deliver(&mut self, channel: Channel, emit: &mut impl FnMut(&Line<'_>)) {
+        let Some(Joined { begin, text, length, continued }) = self.joined.take() else { return };
+        self.emit(channel, begin, &text, length, continued, emit);
+    }
+
+    fn emit(
+        &mut self,
+        channel: Channel,
+        begin: Begin,
+        message: &[u8],
+        length: usize,
+        continued: bool,
+        emit: &mut impl FnMut(&Line<'_>),
+    ) {
+        let length = length as u64;
+        emit(&Line {
+            origin: &self.origin,
+            seq: begin.seq,
+            at: begin.at,
+            event: if channel == Channel::Input { "input" } else { "output" },
+            span: Some(Span { channel, offset: self.offset, length, continued }),
+            message,
+            extras: Extras::default(),
+        });
+        self.offset += length;
+    }
 }
 
 #[cfg(test)]

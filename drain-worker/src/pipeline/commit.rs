@@ -28,6 +28,8 @@ const MOST_COUNTED: u16 = 10_000;
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Lag {
     pub(crate) records: i64,
+    /// Of output and other content, before compression.
+    pub(crate) bytes: i64,
     pub(crate) seconds: f64,
 }
 
@@ -115,8 +117,14 @@ impl Lag {
             .filter(|header| header.sources.iter().any(|source| sources.contains(source)))
             .peekable();
         let oldest = wanted.peek().map(|header| header.first_at);
+        let (mut records, mut bytes) = (0, 0);
+        for header in wanted {
+            records += i64::from(header.records);
+            bytes += i64::try_from(header.uncompressed_bytes).unwrap_or(i64::MAX);
+        }
         Self {
-            records: wanted.map(|header| i64::from(header.records)).sum(),
+            records,
+            bytes,
             seconds: oldest.map_or(0.0, |oldest| Timestamp::now().since(oldest).as_secs_f64()),
         }
     }

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::status::Counts;
 use super::{FINISH, Status};
 use crate::batch::Batch;
 use crate::destination::{Destination, Failure, Remedy};
@@ -28,6 +29,7 @@ const MANY_REFUSALS: u32 = 3;
 
 pub(super) struct Delivery {
     destination: Box<dyn Destination>,
+    format: String,
     /// Batches that are not confirmed, oldest first, of which so many are sent.
     window: VecDeque<Batch>,
     sent: usize,
@@ -47,7 +49,7 @@ pub(super) struct Delivery {
 
 impl Delivery {
     pub(super) fn new(
-        destination: Box<dyn Destination>,
+        (destination, format): (Box<dyn Destination>, String),
         window_bytes: usize,
         until: watch::Receiver<Instant>,
         status: Arc<Status>,
@@ -57,6 +59,7 @@ impl Delivery {
         let (sent, failures, refusals, allowed) = (0, 0, 0, usize::MAX);
         Self {
             destination,
+            format,
             window,
             sent,
             window_bytes,
@@ -92,7 +95,12 @@ impl Delivery {
             } else if self.may_send()
                 && let Some(batch) = self.window.get(self.sent)
             {
-                match self.destination.send(batch, &mut Trace::default()).await {
+                let mut trace = Trace::default();
+                let sent = self.destination.send(batch, &mut trace).await;
+                if let Some(peer) = trace.peer {
+                    self.status.connected(&peer);
+                }
+                match sent {
                     Ok(()) => {
                         self.sent += 1;
                         ControlFlow::Continue(())
@@ -170,7 +178,7 @@ impl Delivery {
             // Only the position has moved: it counts when the lines before it are delivered.
             last.reached = batch.reached;
         } else {
-            self.status.delivered(0, 0, batch.reached);
+            self.status.delivered(Counts::default(), batch.reached);
         }
     }
 
@@ -178,7 +186,7 @@ impl Delivery {
         match confirmed {
             Ok(count) => {
                 for batch in self.window.drain(..count.min(self.window.len())) {
-                    self.status.delivered(batch.lines(), batch.bytes().len(), batch.reached);
+                    self.status.delivered(counts(&batch), batch.reached);
                 }
                 self.sent = self.sent.saturating_sub(count);
                 (self.failures, self.refusals) = (0, 0);
@@ -199,6 +207,7 @@ impl Delivery {
             let tried = self.lines_sent() + self.window.get(self.sent).map_or(0, Batch::lines);
             self.allowed = (self.allowed.min(tried) / 2).max(1);
         }
+        self.status.repeated(self.lines_sent());
         let at = std::mem::take(&mut self.sent);
         tracing::debug!(remedy = ?failure.remedy, "not delivered: {failure}");
         let wait = match failure.remedy {
@@ -234,7 +243,7 @@ impl Delivery {
             return;
         }
         self.status.rejected(self.rejected(batch.bytes(), reason)).await;
-        self.status.delivered(0, batch.bytes().len(), batch.reached);
+        self.status.delivered(Counts { delivered: 0, ..counts(&batch) }, batch.reached);
     }
 
     /// Settles the first lines of the batch that was just sent: some are refused, the others delivered.
@@ -267,7 +276,7 @@ impl Delivery {
             batch = first;
         }
         let delivered = batch.lines().saturating_sub(lines.len());
-        let bytes = batch.bytes().len();
+        let counts = Counts { delivered, ..counts(&batch) };
         for (number, reason) in lines {
             if let Some(line) = batch.line(number) {
                 self.status.rejected(self.rejected(line, reason)).await;
@@ -278,20 +287,27 @@ impl Delivery {
         match self.sent.checked_sub(1).and_then(|before| self.window.get_mut(before)) {
             Some(before) => {
                 before.reached = batch.reached.or(before.reached.take());
-                self.status.delivered(delivered, bytes, None);
+                self.status.delivered(counts, None);
             }
-            None => self.status.delivered(delivered, bytes, batch.reached),
+            None => self.status.delivered(counts, batch.reached),
         }
         ControlFlow::Continue(())
     }
 
     fn rejected(&self, line: &[u8], reason: String) -> RejectedLine {
+        let encoded = line.to_vec();
         let line = self.destination.rejected(line);
         let id = line.get("id").and_then(|id| id.as_str()).filter(|id| !id.is_empty());
         // Two without an id would be kept as one.
         let line_id = id.map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned);
-        RejectedLine { line_id, line, reason }
+        RejectedLine { line_id, line, encoded, format: self.format.clone(), reason }
     }
+}
+
+/// Of a batch that is delivered.
+fn counts(batch: &Batch) -> Counts {
+    let (delivered, bytes) = (batch.lines(), batch.bytes().len());
+    Counts { delivered, bytes, redacted: batch.redacted, ..Counts::default() }
 }
 
 /// A time between none and the exponential back-off, so that many drains do not return together

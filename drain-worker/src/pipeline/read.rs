@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Status;
 use crate::batch::{Batch, Batcher};
-use crate::lines::{Assembler, Checkpoint};
+use crate::lines::{Assembler, Checkpoint, Shaper};
 
 const READ_AGAIN: Duration = Duration::from_secs(1);
 /// A damaged block is read again in case somebody repairs it: going past it would lose records.
@@ -28,6 +28,7 @@ pub(super) struct Reader {
     /// Everything up to here was read.
     pub(super) from: Position,
     pub(super) assembler: Assembler,
+    pub(super) shaper: Shaper,
     pub(super) batcher: Batcher,
     pub(super) reached: Option<Checkpoint>,
     pub(super) status: Arc<Status>,
@@ -117,7 +118,7 @@ impl Reader {
                     (*stream, *offset, bytes)
                 }
                 _ => {
-                    self.assembler.push(record, &mut |line| self.batcher.add(line));
+                    self.push(record);
                     hand_over(&mut self.batcher, batches).await?;
                     continue;
                 }
@@ -126,13 +127,18 @@ impl Reader {
                 let (offset, bytes) = (offset + number * PIECE as u64, bytes.slice_ref(piece));
                 let event = Event::Output { stream, offset, bytes };
                 let part = Record { event, origin: record.origin.clone(), ..*record };
-                self.assembler.push(&part, &mut |line| self.batcher.add(line));
+                self.push(&part);
                 hand_over(&mut self.batcher, batches).await?;
             }
         }
         self.assembler.end_block();
         self.from = position;
         Ok(Ok(()))
+    }
+
+    fn push(&mut self, record: &Record) {
+        let Self { assembler, shaper, batcher, .. } = self;
+        assembler.push(record, &mut |line| shaper.shape(line, |line| batcher.add(line)));
     }
 
     fn reached(&mut self) {

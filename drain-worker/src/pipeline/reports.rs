@@ -165,13 +165,23 @@ async fn write(store: &Store, reports: Vec<(State, Report)>) {
 fn row(state: &State, report: &Report) -> (Lease, DrainProgress) {
     let progress = DrainProgress {
         position: state.reached.as_ref().map(|reached| position(&reached.checkpoint)),
-        delivered: state.delivered,
+        delivered: signed(state.counts.delivered),
+        delivered_bytes: signed(state.counts.bytes),
+        redacted: signed(state.counts.redacted),
+        repeated: signed(state.counts.repeated),
+        failures: signed(state.counts.failures),
         rejected: state.rejected.clone(),
         failure: state.failure.clone(),
+        connection: state.connection.clone(),
         lag_records: report.lag.records,
+        lag_bytes: report.lag.bytes,
         lag_seconds: report.lag.seconds,
     };
     (report.lease, progress)
+}
+
+fn signed(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 fn position(checkpoint: &Checkpoint) -> DrainPosition {

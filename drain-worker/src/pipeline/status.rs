@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::Timestamp;
+use serde_json::Value;
 use store::drain_positions::{DrainFailure, RejectedLine};
 use tokio::sync::Notify;
 
 use crate::batch::Reached;
+use crate::trace::Peer;
 
 /// Messages longer than this say no more.
 const LONGEST_ERROR: usize = 1000;
@@ -37,6 +39,31 @@ pub(crate) struct Status {
     many: u64,
 }
 
+/// What happened to lines.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Counts {
+    pub(super) delivered: usize,
+    /// Of delivered lines, encoded.
+    pub(super) bytes: usize,
+    /// Delivered lines of which something was masked.
+    pub(super) redacted: usize,
+    /// Lines that may have been received and are sent again.
+    pub(super) repeated: usize,
+    /// What could not be sent, or not be confirmed.
+    pub(super) failures: usize,
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        let Self { delivered, bytes, redacted, repeated, failures } = other;
+        self.delivered += delivered;
+        self.bytes += bytes;
+        self.redacted += redacted;
+        self.repeated += repeated;
+        self.failures += failures;
+    }
+}
+
 /// What was delivered after the position that was last written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Unwritten {
@@ -49,9 +76,10 @@ pub(super) struct Unwritten {
 #[derive(Debug, Default, Clone)]
 pub(super) struct State {
     pub(super) reached: Option<Reached>,
-    pub(super) delivered: i64,
+    pub(super) counts: Counts,
     pub(super) rejected: Vec<RejectedLine>,
     pub(super) failure: Option<DrainFailure>,
+    pub(super) connection: Option<Value>,
 }
 
 impl Status {
@@ -82,19 +110,31 @@ impl Status {
         let since = state.failure.as_ref().map_or(now, |failure| failure.since);
         let error = message.replace('\0', "").chars().take(LONGEST_ERROR).collect();
         state.failure = Some(DrainFailure { since, error, at: now });
+        state.counts.failures += 1;
         drop(state);
         self.changed.notify_one();
     }
 
-    /// Lines were delivered, so everything works; of these bytes, those of refused lines included.
-    pub(super) fn delivered(&self, lines: usize, bytes: usize, reached: Option<Reached>) {
-        self.delivered.fetch_add(bytes as u64, Ordering::Relaxed);
+    /// There is a connection.
+    pub(super) fn connected(&self, peer: &Peer) {
+        self.state().connection = serde_json::to_value(peer).ok();
+        self.changed.notify_one();
+    }
+
+    /// Lines are sent again.
+    pub(super) fn repeated(&self, lines: usize) {
+        self.state().counts.repeated += lines;
+    }
+
+    /// Lines were delivered, so everything works.
+    pub(super) fn delivered(&self, counts: Counts, reached: Option<Reached>) {
+        self.delivered.fetch_add(counts.bytes as u64, Ordering::Relaxed);
         if let Some(reached) = &reached {
             self.reached.store(reached.bytes, Ordering::Relaxed);
         }
         let mut state = self.state();
-        state.delivered += i64::try_from(lines).unwrap_or(i64::MAX);
-        if lines > 0 {
+        state.counts += counts;
+        if counts.delivered > 0 {
             state.failure = None;
         }
         if reached.is_some() {
@@ -166,10 +206,13 @@ impl Status {
     /// Puts back what could not be written; newer things stand.
     pub(super) fn put_back(&self, unwritten: State) {
         let mut state = self.state();
-        state.delivered += unwritten.delivered;
+        state.counts += unwritten.counts;
         state.rejected.splice(0..0, unwritten.rejected);
         if state.reached.is_none() {
             state.reached = unwritten.reached;
+        }
+        if state.connection.is_none() {
+            state.connection = unwritten.connection;
         }
         drop(state);
         self.changed.notify_one();
@@ -181,10 +224,6 @@ mod tests {
     use super::*;
     use crate::lines::Checkpoint;
 
-    fn reached(bytes: u64) -> Option<Reached> {
-        Some(Reached { checkpoint: Checkpoint::default(), bytes })
-    }
-
     #[test]
     fn what_was_delivered_after_a_position_stays_unwritten_when_that_is_written() {
         let status = Status::new(Arc::default(), 100);
@@ -192,13 +231,16 @@ mod tests {
             let Unwritten { bytes, writable } = status.unwritten();
             (bytes, writable)
         };
-        status.delivered(2, 30, None);
+        let delivered = |bytes, reached| {
+            status.delivered(Counts { delivered: 1, bytes, ..Counts::default() }, reached);
+        };
+        delivered(30, None);
         assert_eq!(unwritten(), (30, false), "no block has ended");
-        status.delivered(1, 30, reached(40));
+        delivered(30, Some(Reached { checkpoint: Checkpoint::default(), bytes: 40 }));
         assert_eq!(unwritten(), (60, true));
 
         let taken = status.take();
-        status.delivered(1, 5, None);
+        delivered(5, None);
         status.put_back(taken);
         assert_eq!(unwritten(), (65, true), "it could not be written");
         status.written(&status.take());

@@ -262,3 +262,50 @@ async fn a_test_is_answered_by_a_worker_or_not_at_all() -> Result<()> {
     assert!(began.elapsed() < Duration::from_secs(5));
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn options_are_kept_whole_and_name_what_the_environment_has() -> Result<()> {
+    let world = World::new().await?;
+    let environment = world.environment().await?;
+    let path = format!("/v1/environments/{environment}/log-drains");
+    let app = world.app(&environment).await?;
+    let foreign = world.app(&world.environment().await?).await?;
+    let with = |options: Value| {
+        let mut body = https_drain("https://logs.example.com/in", "Bearer one");
+        body["handle"] = random_handle().into();
+        body["options"] = options;
+        body
+    };
+    let options = json!({
+        "apps": {"include": [app]}, "minimum_severity": "warning",
+        "redactions": [{"pattern": r"\d{16}"}]
+    });
+    let created = world.post("owner", &path, with(options)).await?;
+    let expected = json!({
+        "apps": {"include": [app]}, "databases": null, "minimum_severity": "warning",
+        "multiline_start": null, "parse_json": false, "static_fields": {},
+        "redactions": [{"pattern": r"\d{16}", "replacement": "[redacted]"}]
+    });
+    assert_eq!((created.status, &created.json["options"]), (201, &expected), "{}", created.text);
+    let drain = format!("/v1/log-drains/{}", created.id());
+    let other = json!({"handle": random_handle()});
+    assert_eq!(world.patch("owner", &drain, other, &[]).await?.json["options"], expected);
+    let none = world.patch("owner", &drain, json!({"options": {}}), &[]).await?;
+    assert_eq!(none.json["options"]["apps"], Value::Null);
+
+    for (options, field) in [
+        (json!({"apps": {"include": [foreign]}}), "options.apps"),
+        (json!({"databases": {"exclude": [app]}}), "options.databases"),
+        (json!({"redactions": [{"pattern": "("}]}), "options.redactions[0].pattern"),
+    ] {
+        for refused in [
+            world.post("owner", &path, with(options.clone())).await?,
+            world.post("owner", &format!("{path}/verify"), with(options.clone())).await?,
+            world.patch("owner", &drain, json!({ "options": options.clone() }), &[]).await?,
+        ] {
+            let answer = (refused.status, &refused.json["errors"][0]["field"]);
+            assert_eq!(answer, (422, &json!(field)), "{}", refused.text);
+        }
+    }
+    Ok(())
+}

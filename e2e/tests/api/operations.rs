@@ -67,6 +67,11 @@ const TABLE: &[(&str, Expected)] = &[
     ("POST /v1/log-drains/{id}/pause", CHANGE),
     ("POST /v1/log-drains/{id}/resume", CHANGE),
     ("POST /v1/log-drains/{id}/test", CHANGE),
+    ("POST /v1/log-drains/{id}/verify", CHANGE),
+    ("POST /v1/environments/{id}/log-drains/verify", CHANGE),
+    ("POST /v1/log-drains/{id}/skip", CHANGE),
+    ("GET /v1/log-drains/{id}/rejected-lines", [401, 404, 200, 200, 403, 200, 403]),
+    ("POST /v1/log-drains/{id}/rejected-lines/resend", [401, 404, 202, 202, 403, 403, 403]),
     ("GET /v1/environments/{id}/ephemeral-sessions", [401, 404, 200, 200, 200, 200, 403]),
     ("POST /v1/apps/{id}/ephemeral-sessions", [401, 404, 201, 201, 201, 403, 403]),
     // The session is the owner's: an engineer sees own ones only, and others do not exist.
@@ -158,8 +163,12 @@ async fn body(world: &World, operation: &str) -> Result<Option<Value>> {
         "PATCH /v1/apps/{id}/configuration" => json!({"variables": {"A": "1", "B": null}}),
         "POST /v1/environments/{id}/databases" => json!({"handle": handle, "engine": "redis"}),
         "PATCH /v1/databases/{id}" => json!({"engine": "other"}),
-        "POST /v1/environments/{id}/log-drains" => syslog_drain(),
-        "PATCH /v1/log-drains/{id}" => json!({"drain_apps": true}),
+        "POST /v1/environments/{id}/log-drains"
+        | "POST /v1/environments/{id}/log-drains/verify" => syslog_drain(),
+        "POST /v1/log-drains/{id}/rejected-lines/resend" => json!({}),
+        "PATCH /v1/log-drains/{id}" | "POST /v1/log-drains/{id}/verify" => {
+            json!({"drain_apps": true})
+        }
         "POST /v1/apps/{id}/ephemeral-sessions" => {
             json!({"public_key": public_key(), "reason": "to test"})
         }

@@ -277,8 +277,11 @@ impl World {
         self.shutdown.spawn(async move {
             let steps = json!([{"step": "send", "ok": true, "detail": "sent", "duration_ms": 1.5}]);
             while !stop.is_requested() {
-                for test in store.open_drain_tests().await.unwrap_or_default() {
-                    if let Err(error) = store.finish_drain_test(test.id, true, &steps).await {
+                let open = store.open_drain_tests().await.unwrap_or_default();
+                let configurations = store.claim_configuration_tests().await.unwrap_or_default();
+                let open = open.into_iter().map(|test| test.id);
+                for test in open.chain(configurations.into_iter().map(|(test, _)| test)) {
+                    if let Err(error) = store.finish_drain_test(test, true, &steps).await {
                         eprintln!("{error}");
                     }
                 }

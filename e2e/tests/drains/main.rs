@@ -27,9 +27,11 @@ mod destinations;
 mod disconnects;
 mod lines;
 mod memory;
+mod options;
 mod ownership;
 mod refusals;
 mod silence;
+mod state;
 mod vendors;
 
 use lines::Delivered;

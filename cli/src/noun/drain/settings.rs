@@ -8,6 +8,7 @@ use super::Name;
 use crate::prompt::file_text;
 
 mod destinations;
+mod lines;
 
 use destinations::{
     DatadogDestination, Destination, ElasticsearchDestination, HttpsDestination,
@@ -15,6 +16,8 @@ use destinations::{
     PapertrailDestination, SignIn, SolarWindsDestination, SplunkDestination, SumoLogicDestination,
     SyslogDestination,
 };
+use lines::LineOptions;
+pub(crate) use lines::resolve;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Create {
@@ -112,6 +115,8 @@ pub(crate) struct Options {
     /// Which redraws of a line (progress bars) are sent: each, or the last.
     #[arg(long, value_parser = ["keep", "last"])]
     redraws: Option<String>,
+    #[command(flatten)]
+    lines: LineOptions,
 }
 
 /// What of a drain can be changed.
@@ -202,7 +207,7 @@ impl<D: Destination> New<D> {
         if !credentials.is_empty() {
             insert(&mut body, "credentials", credentials.into());
         }
-        self.options.insert_into(&mut body);
+        self.options.insert_into(&mut body, &Value::Null)?;
         Ok((self.name, body))
     }
 }
@@ -260,13 +265,13 @@ impl Changes {
         } else if !credentials.is_empty() {
             insert(&mut body, "credentials", credentials.into());
         }
-        self.options.insert_into(&mut body);
+        self.options.insert_into(&mut body, current.get("options").unwrap_or(&Value::Null))?;
         Ok(body)
     }
 }
 
 impl Options {
-    fn insert_into(self, body: &mut Value) {
+    fn insert_into(self, body: &mut Value, current: &Value) -> Result<()> {
         let fields = [
             ("drain_apps", self.apps.map(Value::from)),
             ("drain_databases", self.databases.map(Value::from)),
@@ -279,6 +284,7 @@ impl Options {
                 insert(body, name, value);
             }
         }
+        self.lines.insert_into(body, current)
     }
 }
 

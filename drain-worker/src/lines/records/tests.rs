@@ -34,6 +34,9 @@ fn wanted() -> Wanted {
         cuts: Cuts { limit: 16, redraws: Redraws::Keep },
         control_sequences: ControlSequences::Keep,
         open_limit: 1 << 20,
+        apps: None,
+        databases: None,
+        multiline_start: None,
     }
 }
 
@@ -97,8 +100,13 @@ fn blocks(acts: &[Vec<Act>]) -> Vec<Vec<Record>> {
 
 /// Delivers blocks from a checkpoint until `crash` lines have come out; also gives the last
 /// checkpoint that those lines cover.
-fn deliver(blocks: &[Vec<Record>], from: &Checkpoint, crash: usize) -> (Vec<Got>, Checkpoint) {
-    let mut assembler = Assembler::new(wanted(), from.clone());
+fn deliver(
+    blocks: &[Vec<Record>],
+    wanted: &Wanted,
+    from: &Checkpoint,
+    crash: usize,
+) -> (Vec<Got>, Checkpoint) {
+    let mut assembler = Assembler::new(wanted.clone(), from.clone());
     let mut lines = Vec::new();
     let mut committed = from.clone();
     for (block, number) in blocks.iter().zip(1..) {
@@ -139,15 +147,18 @@ proptest! {
     fn crashes_repeat_lines_and_lose_none(
         acts in acts(),
         crashes in proptest::collection::vec(0..60_usize, 0..4),
+        joined in any::<bool>(),
     ) {
+        let start = joined.then(|| destinations::regex("^[a-m]").unwrap());
+        let wanted = Wanted { multiline_start: start, ..wanted() };
         let mut acts = acts;
         acts.push((0..3).map(|session| (session, 1, Vec::new())).collect());
         let blocks = blocks(&acts);
-        let (whole, _) = deliver(&blocks, &Checkpoint::default(), usize::MAX);
+        let (whole, _) = deliver(&blocks, &wanted, &Checkpoint::default(), usize::MAX);
         let mut received: Vec<Got> = Vec::new();
         let mut from = Checkpoint::default();
         for crash in crashes.iter().copied().chain([usize::MAX]) {
-            let (lines, committed) = deliver(&blocks, &from, crash);
+            let (lines, committed) = deliver(&blocks, &wanted, &from, crash);
             received.extend(lines);
             from = committed;
         }
@@ -164,7 +175,7 @@ proptest! {
             prop_assert_eq!(next, expected.len());
         }
         // Everything is committed at the end: one more start repeats nothing.
-        prop_assert_eq!(deliver(&blocks, &from, usize::MAX).0, Vec::new());
+        prop_assert_eq!(deliver(&blocks, &wanted, &from, usize::MAX).0, Vec::new());
     }
 }
 
@@ -175,7 +186,7 @@ fn a_pause_cuts_the_unfinished_line_of_its_output_alone() {
         vec![(0, 3, Vec::new())],
         vec![(0, 3, Vec::new()), (0, 5, b"c\n".to_vec()), (0, 2, b"y\n".to_vec())],
     ];
-    let (lines, _) = deliver(&blocks(&acts), &Checkpoint::default(), usize::MAX);
+    let (lines, _) = deliver(&blocks(&acts), &wanted(), &Checkpoint::default(), usize::MAX);
     let messages: Vec<_> = lines.iter().map(|line| line.message.as_slice()).collect();
     assert_eq!(messages, [b"ab".as_slice(), b"c", b"xy"]);
 }
@@ -202,4 +213,40 @@ fn the_checkpoint_stays_before_a_line_that_is_open() {
     let text = serde_json::to_string(&checkpoint.open).unwrap();
     assert_eq!(text, format!("{{\"{producer}\":{{\"stdout\":4}}}}"));
     assert_eq!(serde_json::from_str::<OpenOffsets>(&text).unwrap(), checkpoint.open);
+}
+
+#[test]
+fn lines_that_begin_nothing_go_on_the_line_before() {
+    let acts = vec![
+        vec![(0, 5, b"one\n tw".to_vec()), (0, 2, b"err\n".to_vec())],
+        vec![(0, 5, b"o\n a line beyond the limit\nt".to_vec()), (1, 5, b"other\n".to_vec())],
+        vec![(0, 5, b"hree\n".to_vec()), (0, 3, Vec::new()), (0, 5, b" four\n".to_vec())],
+        vec![(0, 1, Vec::new()), (1, 1, Vec::new())],
+    ];
+    let start = Some(destinations::regex(r"^\S").unwrap());
+    let wanted = Wanted { multiline_start: start, ..wanted() };
+    let (lines, _) = deliver(&blocks(&acts), &wanted, &Checkpoint::default(), usize::MAX);
+    let output: Vec<_> =
+        lines.iter().filter_map(|line| line.span.map(|span| (line, span))).collect();
+    let of = |channel| {
+        let first = output[0].0.producer;
+        let own =
+            output.iter().filter(|(line, span)| line.producer == first && span.channel == channel);
+        own.map(|(line, span)| {
+            (String::from_utf8_lossy(&line.message).into_owned(), span.offset, span.continued)
+        })
+        .collect::<Vec<_>>()
+    };
+    let line = |text: &str, offset, continued| (text.to_owned(), offset, continued);
+    assert_eq!(
+        of(Channel::Stdout),
+        [
+            line("one\n two", 0, true),
+            line(" a line beyond t", 9, true),
+            line("he limit", 25, false),
+            line("three", 34, false),
+            line(" four", 40, false),
+        ]
+    );
+    assert_eq!(of(Channel::Stderr), [line("err", 0, false)]);
 }

@@ -1,0 +1,148 @@
+//! Lines that endpoints refused for good, and sending them again.
+
+use model::{Drain, Id};
+use serde_json::Value;
+use sqlx::FromRow;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::leases::Lease;
+use crate::{Store, StoreError};
+
+/// A line that was refused.
+#[derive(Debug, Clone, FromRow)]
+pub struct KeptRejectedLine {
+    /// Its id here.
+    pub id: Uuid,
+    /// The line's own.
+    pub line_id: String,
+    /// The line as it was sent.
+    pub line: Value,
+    /// Why it was refused.
+    pub reason: String,
+    /// When it last was.
+    pub rejected_at: OffsetDateTime,
+    /// Since when it waits to be sent again, if it does.
+    pub resend_requested_at: Option<OffsetDateTime>,
+}
+
+/// A line to send again.
+#[derive(Debug, Clone, FromRow)]
+pub struct LineToResend {
+    /// Its id here.
+    pub id: Uuid,
+    /// As it was sent; None of lines that were kept without.
+    pub encoded: Option<Vec<u8>>,
+    /// In which format that is.
+    pub format: String,
+}
+
+// The api's half.
+impl Store {
+    /// A drain's refused lines, oldest first.
+    pub async fn rejected_lines(
+        &self,
+        drain: Id<Drain>,
+        after: Option<Uuid>,
+        limit: i64,
+    ) -> Result<Vec<KeptRejectedLine>, StoreError> {
+        Ok(sqlx::query_as(
+            "select id, line_id, line, reason, rejected_at, resend_requested_at
+             from rejected_lines
+             where drain_id = $1 and ($2::uuid is null or id > $2) order by id limit $3",
+        )
+        .bind(drain.uuid())
+        .bind(after)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// Has these refused lines, or all, sent again; answers how many wait for that now, of these.
+    pub async fn ask_resend(
+        &self,
+        drain: Id<Drain>,
+        lines: Option<&[Uuid]>,
+    ) -> Result<u64, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let done = sqlx::query(
+            "update rejected_lines set resend_requested_at = coalesce(resend_requested_at, now())
+             where drain_id = $1 and ($2::uuid[] is null or id = any($2))",
+        )
+        .bind(drain.uuid())
+        .bind(lines)
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query("select pg_notify('spillway_drains', $1)")
+            .bind(drain.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(done.rows_affected())
+    }
+}
+
+// The worker's half.
+impl Store {
+    /// The drains that have lines to send again.
+    pub async fn drains_to_resend(&self) -> Result<Vec<Id<Drain>>, StoreError> {
+        let drains: Vec<Uuid> = sqlx::query_scalar(
+            "select distinct drain_id from rejected_lines where resend_requested_at is not null",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(drains.into_iter().map(Id::from_uuid).collect())
+    }
+
+    /// A drain's lines to send again, oldest first.
+    pub async fn lines_to_resend(
+        &self,
+        drain: Id<Drain>,
+        limit: i64,
+    ) -> Result<Vec<LineToResend>, StoreError> {
+        Ok(sqlx::query_as(
+            "select id, encoded, format from rejected_lines
+             where drain_id = $1 and resend_requested_at is not null order by id limit $2",
+        )
+        .bind(drain.uuid())
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// Lines were delivered after all. Only the drain's owner says so.
+    pub async fn lines_resent(&self, lease: &Lease, lines: &[Uuid]) -> Result<(), StoreError> {
+        sqlx::query(
+            "with lease as materialized (
+                 select drain_id from drain_leases
+                 where drain_id = $1 and worker_id = $2 and generation = $3 for share
+             ), gone as (
+                 delete from rejected_lines r using lease
+                 where r.drain_id = lease.drain_id and r.id = any($4) returning r.id
+             )
+             update drain_positions p
+             set delivered_lines = p.delivered_lines + (select count(*) from gone)
+             from lease where p.drain_id = lease.drain_id",
+        )
+        .bind(lease.drain.uuid())
+        .bind(lease.worker.uuid())
+        .bind(lease.generation)
+        .bind(lines)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// A line was refused again.
+    pub async fn line_refused_again(&self, line: Uuid, reason: &str) -> Result<(), StoreError> {
+        sqlx::query(
+            "update rejected_lines set resend_requested_at = null, reason = $2, rejected_at = now()
+             where id = $1",
+        )
+        .bind(line)
+        .bind(reason)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}

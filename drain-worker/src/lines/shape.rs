@@ -1,0 +1,133 @@
+//! What a drain's options make of a line (pure): masked, read as JSON, left out.
+
+use std::borrow::Cow;
+
+use destinations::{Options, Severity};
+use regex::bytes::Regex;
+use serde_json::{Map, Value};
+
+use super::Line;
+
+/// What a drain's options add to a line.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Extras<'a> {
+    /// If it is known.
+    pub(crate) severity: Option<Severity>,
+    /// Something in the message was masked: it is not what was recorded.
+    pub(crate) redacted: bool,
+    /// The message, if it is an object.
+    pub(crate) json: Option<&'a Map<String, Value>>,
+    /// Fields of the drain's own.
+    pub(crate) fields: &'a [(String, String)],
+}
+
+/// Changes lines as a drain's options say.
+#[derive(Debug)]
+pub(crate) struct Shaper {
+    redactions: Vec<(Regex, Vec<u8>)>,
+    parse_json: bool,
+    minimum: Option<Severity>,
+    fields: Vec<(String, String)>,
+}
+
+impl Shaper {
+    /// Fails where a pattern is wrong.
+    pub(crate) fn new(options: &Options) -> Result<Self, String> {
+        let redactions = options.redactions.iter().map(|redaction| {
+            let regex = destinations::regex(&redaction.pattern)?;
+            Ok((regex, redaction.replacement.clone().into_bytes()))
+        });
+        Ok(Self {
+            redactions: redactions.collect::<Result<_, String>>()?,
+            parse_json: options.parse_json,
+            minimum: options.minimum_severity,
+            fields: options.static_fields.clone().into_iter().collect(),
+        })
+    }
+
+    /// Gives the line to `emit` as it is to be sent, unless it is left out.
+    pub(crate) fn shape(&self, line: &Line<'_>, emit: impl FnOnce(&Line<'_>)) {
+        let mut message = Cow::Borrowed(line.message);
+        for (regex, replacement) in &self.redactions {
+            if let Cow::Owned(masked) = regex.replace_all(&message, replacement.as_slice()) {
+                message = Cow::Owned(masked);
+            }
+        }
+        let json = if self.parse_json { object(&message) } else { None };
+        let said = json.as_ref().and_then(|json| {
+            let level = ["level", "severity", "lvl"].iter().find_map(|name| json.get(*name));
+            level.and_then(Severity::of_json)
+        });
+        let severity = line.extras.severity.or(said);
+        if severity.zip(self.minimum).is_some_and(|(severity, minimum)| severity > minimum) {
+            return;
+        }
+        let redacted = matches!(message, Cow::Owned(_));
+        let extras = Extras { severity, redacted, json: json.as_ref(), fields: &self.fields };
+        emit(&Line { message: &message, extras, ..*line });
+    }
+}
+
+fn object(message: &[u8]) -> Option<Map<String, Value>> {
+    // Most lines are none, and most of these do not begin like one.
+    if message.trim_ascii_start().first() != Some(&b'{') {
+        return None;
+    }
+    serde_json::from_slice(message).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use model::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::encode::tests::origin;
+
+    /// What is sent of a line: its text, whether it was masked, and its severity.
+    fn shaped(options: Value, message: &str) -> Option<(String, bool, Option<Severity>)> {
+        let shaper = Shaper::new(&serde_json::from_value(options).unwrap()).unwrap();
+        let origin: Arc<_> = origin();
+        let line = Line {
+            origin: &origin,
+            seq: 0,
+            at: Timestamp::from_nanos(0),
+            event: "output",
+            span: None,
+            message: message.as_bytes(),
+            extras: Extras::default(),
+        };
+        let mut sent = None;
+        shaper.shape(&line, |line| {
+            let text = String::from_utf8_lossy(line.message).into_owned();
+            sent = Some((text, line.extras.redacted, line.extras.severity));
+        });
+        sent
+    }
+
+    #[test]
+    fn what_matches_is_masked_by_one_rule_after_the_other() {
+        let options = json!({"redactions": [
+            {"pattern": r"\d{4}-\d{4}", "replacement": "card"},
+            {"pattern": r"(card|key)=\S+", "replacement": "$1=***"},
+        ]});
+        let sent = shaped(options.clone(), "pay 1111-2222 card=1111-2222 key=abc").unwrap();
+        assert_eq!(sent, ("pay card card=*** key=***".to_owned(), true, None));
+        assert_eq!(shaped(options, "pay").unwrap(), ("pay".to_owned(), false, None));
+    }
+
+    #[test]
+    fn only_lines_that_are_known_to_be_less_severe_are_left_out() {
+        let options = json!({"parse_json": true, "minimum_severity": "warning"});
+        for kept in ["text", "{}", r#"{"level":"warn"}"#, r#"{"severity":"FATAL"}"#, "{broken"] {
+            assert!(shaped(options.clone(), kept).is_some(), "{kept}");
+        }
+        for left_out in [r#"{"level":30}"#, r#" {"lvl":"debug","a":[{}]} "#] {
+            assert!(shaped(options.clone(), left_out).is_none(), "{left_out}");
+        }
+        let unparsed = json!({"minimum_severity": "warning"});
+        assert!(shaped(unparsed, r#"{"level":30}"#).is_some(), "nobody looked");
+    }
+}

@@ -1,0 +1,116 @@
+//! Which lines a drain takes and what becomes of them, by its options.
+
+use anyhow::Result;
+use e2e::https_receiver::HttpsReceiver;
+use e2e::process::Process;
+use e2e::wait;
+use model::{AppTag, Event, Id, OutputStream};
+use serde_json::{Value, json};
+
+use crate::{DEADLINE, World};
+
+/// Output that a drain with these options has delivered of a session, when its end has come; and the worker.
+async fn delivered(world: &World, options: Value, lines: &[&str]) -> Result<(Vec<Value>, Process)> {
+    let receiver = HttpsReceiver::start().await?;
+    let drain = world.https(&receiver).await?;
+    world.change(drain, &format!("options = '{options}'")).await?;
+    let worker = world.worker()?;
+    let mut session = world.session();
+    let mut records = vec![session.started()];
+    records.extend(lines.iter().map(|line| session.output(line)));
+    records.push(session.event(Event::Pause { stream: OutputStream::Stdout }));
+    records.push(session.ended());
+    world.append(&records).await?;
+    let all = wait::until("the session's end", DEADLINE, async || {
+        let all: Vec<Value> = receiver.accepted_lines()?;
+        Ok(all.iter().any(|line| line["event"] == "session_ended").then_some(all))
+    })
+    .await?;
+    Ok((all.into_iter().filter(|line| line["event"] == "output").collect(), worker))
+}
+
+fn messages(lines: &[Value]) -> Vec<&str> {
+    lines.iter().filter_map(|line| line["message"].as_str()).collect()
+}
+
+#[tokio::test]
+async fn lines_are_masked_and_counted_parsed_and_tagged() -> Result<()> {
+    let world = World::new().await?;
+    let options = json!({
+        "minimum_severity": "warning", "parse_json": true, "static_fields": {"team": "payments"},
+        "redactions": [{"pattern": r"\d{4}-\d{4}", "replacement": "[card]"}],
+    });
+    let lines = [
+        "pay 1111-2222 now\n",
+        "{\"level\":\"debug\",\"a\":1}\n",
+        "{\"level\":\"error\",\"card\":\"3333-4444\",\"n\":{\"x\":[1]}}\n",
+        "plain\n",
+    ];
+    let (lines, _worker) = delivered(&world, options, &lines).await?;
+    assert_eq!(
+        messages(&lines),
+        ["pay [card] now", "{\"level\":\"error\",\"card\":\"[card]\",\"n\":{\"x\":[1]}}", "plain"]
+    );
+    assert!(lines.iter().all(|line| line["team"] == "payments"));
+    let redacted: Vec<bool> = lines.iter().map(|line| line["redacted"] == true).collect();
+    assert_eq!(redacted, [true, true, false]);
+    let parsed = json!({"level": "error", "card": "[card]", "n": {"x": [1]}});
+    assert_eq!((&lines[1]["json"], &lines[0]["json"]), (&parsed, &Value::Null));
+    // What it stands for is still told in full.
+    assert_eq!((&lines[0]["offset"], &lines[0]["length"]), (&json!(0), &json!(18)));
+    let redacted = "select redacted_lines from drain_positions where redacted_lines = 2";
+    wait::until("the count", DEADLINE, async || Ok(world.admin.query_opt(redacted, &[]).await?))
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stack_trace_is_one_line() -> Result<()> {
+    let world = World::new().await?;
+    let options = json!({ "multiline_start": r"^\S" });
+    let pieces = ["first\nError: x\r\n", "  at a\n  a", "t b\n", "last\n  tail\n"];
+    let (lines, _worker) = delivered(&world, options, &pieces).await?;
+    assert_eq!(messages(&lines), ["first", "Error: x\n  at a\n  at b", "last\n  tail"]);
+    let spans: Vec<_> = lines.iter().map(|line| (&line["offset"], &line["length"])).collect();
+    assert_eq!(
+        json!(spans),
+        json!([[0, 6], [6, 24], [30, 12]]),
+        "every byte of the stream is in one of them"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_drain_takes_the_apps_that_are_chosen() -> Result<()> {
+    let mut world = World::new().await?;
+    let (web, other) = (world.app.clone(), AppTag { id: Id::generate(), handle: "other".parse()? });
+    let mut drains = Vec::new();
+    for options in [
+        json!({ "apps": { "include": [web.id] } }),
+        json!({ "apps": { "exclude": [web.id] } }),
+        json!({}),
+    ] {
+        let receiver = HttpsReceiver::start().await?;
+        let drain = world.https(&receiver).await?;
+        world.change(drain, &format!("options = '{options}'")).await?;
+        drains.push(receiver);
+    }
+    let _worker = world.worker()?;
+    for app in [web, other] {
+        world.app = app;
+        let mut session = world.session();
+        let records = [session.output("a line\n"), session.ended()];
+        world.append(&records).await?;
+    }
+    let expected = [vec!["web"; 2], vec!["other"; 2], vec!["web", "web", "other", "other"]];
+    for (receiver, expected) in drains.iter().zip(expected) {
+        let lines = wait::until("the lines", DEADLINE, async || {
+            let lines = receiver.accepted_lines()?;
+            Ok((lines.len() >= expected.len()).then_some(lines))
+        })
+        .await?;
+        let apps: Vec<_> = lines.iter().filter_map(|line| line["app"].as_str()).collect();
+        assert_eq!(apps, expected);
+    }
+    Ok(())
+}
