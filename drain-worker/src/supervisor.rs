@@ -39,15 +39,11 @@ pub(crate) struct Supervisor {
     pipelines: JoinSet<Id<Drain>>,
     testing: HashMap<Uuid, Id<Drain>>,
     tests: JoinSet<Uuid>,
-    resends: JoinSet<()>,
-    /// The drains whose refused lines are being sent again, or since when they are not.
-    resending: HashMap<Id<Drain>, Resending>,
+    /// Sends refused lines of a drain again; answers the drain where that failed.
+    resends: JoinSet<Option<Id<Drain>>>,
+    resending: HashMap<Id<Drain>, AbortHandle>,
+    resend_failed: HashMap<Id<Drain>, Instant>,
     paused_reported: Option<Instant>,
-}
-
-enum Resending {
-    Now(AbortHandle),
-    NotBefore(Instant),
 }
 
 struct Running {
@@ -70,6 +66,7 @@ impl Supervisor {
             tests: JoinSet::new(),
             resends: JoinSet::new(),
             resending: HashMap::new(),
+            resend_failed: HashMap::new(),
             paused_reported: None,
         }
     }
@@ -97,7 +94,10 @@ impl Supervisor {
                 () = sleep(LOOK_EVERY) => {}
                 Some(ended) = self.pipelines.join_next() => self.ended(ended.ok()).await,
                 Some(tested) = self.tests.join_next() => self.tested(tested.ok()).await,
-                Some(_) = self.resends.join_next() => {}
+                Some(ended) = self.resends.join_next() => {
+                    let failed = ended.ok().flatten();
+                    self.resend_failed.extend(failed.map(|drain| (drain, Instant::now())));
+                }
             }
         }
         // It holds a connection, for which the store would wait.
@@ -250,33 +250,31 @@ impl Supervisor {
         &mut self,
         rows: &HashMap<Id<Drain>, &WorkableDrain>,
     ) -> Result<(), StoreError> {
-        self.resending.retain(|drain, state| match state {
-            Resending::Now(task) => {
-                if !self.running.contains_key(drain) {
-                    task.abort();
-                }
-                let over = task.is_finished();
-                if over {
-                    *state = Resending::NotBefore(Instant::now() + RESEND_AGAIN);
-                }
-                true
+        self.resending.retain(|drain, task| {
+            // It goes with the drain's pipeline, and so with its lease.
+            if !self.running.contains_key(drain) {
+                task.abort();
             }
-            Resending::NotBefore(at) => Instant::now() < *at,
+            !task.is_finished()
         });
+        self.resend_failed.retain(|_, at| at.elapsed() < RESEND_AGAIN);
         for drain in self.context.store.drains_to_resend().await? {
             let (Some(row), Some(lease)) = (rows.get(&drain), self.leases.get(drain)) else {
                 continue;
             };
-            if self.resending.contains_key(&drain) || !self.running.contains_key(&drain) {
+            let waits =
+                self.resending.contains_key(&drain) || self.resend_failed.contains_key(&drain);
+            if waits || !self.running.contains_key(&drain) {
                 continue;
             }
             let (context, row) = (self.context.clone(), (*row).clone());
             let task = self.resends.spawn(async move {
-                if let Err(error) = drain_resend::run(&context, &row, lease).await {
-                    tracing::warn!(drain = %row.id, "{error}");
-                }
+                let failed = drain_resend::run(&context, &row, lease).await.inspect_err(|error| {
+                    tracing::warn!(%drain, "{error}");
+                });
+                failed.is_err().then_some(drain)
             });
-            self.resending.insert(drain, Resending::Now(task));
+            self.resending.insert(drain, task);
         }
         Ok(())
     }

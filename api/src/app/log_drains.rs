@@ -299,7 +299,7 @@ pub(crate) async fn verify_change(
     });
     let configuration = DrainConfiguration {
         environment: drain.environment_id,
-        drain: Some(drain.id),
+        drain: Some((drain.id, drain.revision)),
         kind: kind.as_str(),
         settings: json!({
             "handle": handle,

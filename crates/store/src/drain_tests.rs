@@ -40,13 +40,14 @@ pub enum DrainToTest {
 pub struct DrainConfiguration {
     /// Whose drain it would be.
     pub environment: Id<Environment>,
-    /// The drain whose it would be, if that is there already.
-    pub drain: Option<Id<Drain>>,
+    /// The drain whose it would be, if that is there already, and the revision of it that was looked at.
+    pub drain: Option<(Id<Drain>, i64)>,
     /// Its kind.
     pub kind: &'static str,
     /// Its handle, destination and options: `{"handle", "destination", "options"}`.
     pub settings: Value,
-    /// Credentials that are sealed to the test's id; None is for those of the drain, if there is one.
+    /// Credentials that are sealed to the test's id; None is for those of the drain, if there is one and it
+    /// still has that revision: others may not be for this destination.
     pub sealed_credentials: Option<Vec<u8>>,
 }
 
@@ -67,10 +68,13 @@ impl Store {
         listener.listen("spillway_drain_test_done").await?;
         let (drain, configuration) = match subject {
             DrainToTest::Drain(drain) => (Some(drain), None),
-            DrainToTest::Configuration(configuration) => (configuration.drain, Some(configuration)),
+            DrainToTest::Configuration(it) => (it.drain.map(|(drain, _)| drain), Some(it)),
         };
         let configuration = configuration.as_ref();
-        let settings = configuration.map(|it| json!({ "kind": it.kind, "settings": it.settings }));
+        let settings = configuration.map(|it| {
+            let revision = it.drain.map(|(_, revision)| revision);
+            json!({ "kind": it.kind, "settings": it.settings, "revision": revision })
+        });
         let mut transaction = self.pool.begin().await?;
         sqlx::query(
             "insert into drain_tests (id, drain_id, requested_by, environment_id, configuration,
@@ -171,7 +175,8 @@ impl Store {
                  false as paused, 0::bigint as revision, null::bigint as skip_to_xid,
                  null::bigint as skip_to_seq
              from claimed t join environments e on e.id = t.environment_id
-                 left join log_drains d on d.id = t.drain_id",
+                 left join log_drains d on d.id = t.drain_id
+                     and d.revision = (t.configuration ->> 'revision')::bigint",
         )
         .fetch_all(&self.pool)
         .await?;

@@ -147,14 +147,16 @@ async fn a_configuration_is_tested_without_being_kept() -> Result<()> {
     let (ok, steps) = ask(None, Some("right")).await?;
     assert!(ok, "{steps}");
     assert_eq!(steps.as_array().map(Vec::len), Some(5), "{steps}");
-    for (drain, token) in [(None, Some("wrong")), (None, None), (Some(drain), None)] {
+    let changed = Some((drain, 7));
+    let drain = Some((drain, 1));
+    for (drain, token) in [(None, Some("wrong")), (None, None), (drain, None), (changed, None)] {
         let (ok, steps) = ask(drain, token).await?;
         assert!(!ok && steps[4]["detail"].as_str().unwrap_or_default().contains("401"), "{steps}");
     }
-    // Without credentials of its own it has the drain's.
+    // Without credentials of its own it has the drain's, if that is as it was looked at.
     let sent: Vec<_> =
         receiver.requests().iter().map(|it| it.header("authorization").to_owned()).collect();
-    assert_eq!(sent, ["Bearer right", "Bearer wrong", "", "Bearer token-of-the-test"]);
+    assert_eq!(sent, ["Bearer right", "Bearer wrong", "", "Bearer token-of-the-test", ""]);
     let kept = "select 1 from drain_tests where sealed_credentials is not null";
     assert!(world.admin.query_opt(kept, &[]).await?.is_none());
     Ok(())
