@@ -8,6 +8,7 @@ pub(crate) mod https_post;
 pub(crate) mod logdna;
 pub(crate) mod loki;
 pub(crate) mod otlp_http;
+pub(crate) mod s3;
 mod signing;
 pub(crate) mod splunk_hec;
 pub(crate) mod sumologic;

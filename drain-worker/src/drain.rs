@@ -11,10 +11,10 @@ use serde_json::Value;
 use store::leases::WorkableDrain;
 use store::{Store, StoreError};
 
-use crate::batch::BatchLimits;
+use crate::batch::{BatchLimits, Gathering};
 use crate::destination::syslog_tls::SyslogTls;
 use crate::destination::{
-    Destination, HttpConfigError, datadog, elasticsearch, https_post, logdna, loki, otlp_http,
+    Destination, HttpConfigError, datadog, elasticsearch, https_post, logdna, loki, otlp_http, s3,
     splunk_hec, sumologic,
 };
 use crate::encode::Encode;
@@ -36,6 +36,7 @@ const INSIGHTOPS_LINE: usize = 8 * 1024;
 /// What a pipeline is made of.
 pub(crate) struct Drain {
     pub(crate) batch: BatchLimits,
+    pub(crate) gathering: Option<Gathering>,
     pub(crate) wanted: Wanted,
     pub(crate) encoder: Box<dyn Encode>,
     pub(crate) destination: Box<dyn Destination>,
@@ -73,12 +74,17 @@ pub(crate) fn prepare(context: &Context, row: &WorkableDrain) -> Result<Drain, D
     let kind = Kind::from_kept(&row.kind).ok_or_else(|| DrainError::Kind(row.kind.clone()))?;
     let config = config::Destination::from_kept(kind, row.destination.clone())
         .map_err(|error| DrainError::Invalid("destination", error))?;
-    let Parts { limits, line_bytes, encoder, destination } =
+    let Parts { limits, line_bytes, encoder, destination, gathering } =
         parts(context, row, &config, &credentials(context, row)?)?;
     let redraws = parse("option `redraws`", Value::from(row.redraws.as_str()))?;
-    let batch = BatchLimits {
-        bytes: context.batch.bytes.min(limits.bytes),
-        lines: context.batch.lines.min(limits.lines),
+    let batch = match gathering {
+        None => BatchLimits {
+            bytes: context.batch.bytes.min(limits.bytes),
+            lines: context.batch.lines.min(limits.lines),
+        },
+        // Where few batches are wanted, they may be larger, but not than what a killed worker's successor
+        // may repeat.
+        Some(_) => BatchLimits { bytes: context.redelivery_bytes.min(limits.bytes), ..limits },
     };
     let wanted = Wanted {
         sources: sources(row),
@@ -89,7 +95,7 @@ pub(crate) fn prepare(context: &Context, row: &WorkableDrain) -> Result<Drain, D
         )?,
         open_limit: context.batch.bytes,
     };
-    Ok(Drain { batch, wanted, encoder, destination })
+    Ok(Drain { batch, gathering, wanted, encoder, destination })
 }
 
 /// What a kind of destination is made of, and how much it takes: of a batch, and of a line before it
@@ -99,6 +105,7 @@ struct Parts {
     line_bytes: usize,
     encoder: Box<dyn Encode>,
     destination: Box<dyn Destination>,
+    gathering: Option<Gathering>,
 }
 
 impl Parts {
@@ -107,7 +114,12 @@ impl Parts {
         line_bytes: usize,
         (encoder, destination): (Box<dyn Encode>, impl Destination + 'static),
     ) -> Self {
-        Self { limits, line_bytes, encoder, destination: Box::new(destination) }
+        let destination = Box::new(destination);
+        Self { limits, line_bytes, encoder, destination, gathering: None }
+    }
+
+    fn gathered(self, gathering: Gathering) -> Self {
+        Self { gathering: Some(gathering), ..self }
     }
 }
 
@@ -185,6 +197,10 @@ fn parts(
         config::Destination::LogDna(config) => {
             let made = logdna::prepare(config, credentials, environment, egress)?;
             Parts::new(logdna::LIMITS, logdna::LINE_BYTES, made)
+        }
+        config::Destination::S3(config) => {
+            let made = s3::prepare(config, credentials, egress)?;
+            Parts::new(s3::limits(config), any, made).gathered(s3::gathering(config))
         }
     })
 }

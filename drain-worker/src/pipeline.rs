@@ -99,7 +99,7 @@ async fn work(
         environment,
         from: from.low,
         assembler: Assembler::new(drain.wanted, from),
-        batcher: Batcher::new(drain.batch, drain.encoder),
+        batcher: Batcher::new(drain.batch, drain.gathering, drain.encoder),
         reached: None,
         status: status.clone(),
     };

@@ -70,6 +70,15 @@ pub struct Credentials {
     /// An https URL that is itself a secret.
     #[schema(value_type = Option<String>, write_only)]
     pub url: Option<Secret<String>>,
+    /// The id of an access key to a bucket.
+    #[schema(value_type = Option<String>, write_only)]
+    pub access_key_id: Option<Secret<String>>,
+    /// The access key itself, with which requests are signed.
+    #[schema(value_type = Option<String>, write_only)]
+    pub secret_access_key: Option<Secret<String>>,
+    /// The token that goes with a temporary access key.
+    #[schema(value_type = Option<String>, write_only)]
+    pub session_token: Option<Secret<String>>,
 }
 
 /// Whether a kind takes a credential.
@@ -193,7 +202,7 @@ impl Credentials {
         checks.rule(false, &format!("credentials.client_{field}"), detail);
     }
 
-    fn texts(&self) -> [(&'static str, Option<&Secret<String>>); 7] {
+    fn texts(&self) -> [(&'static str, Option<&Secret<String>>); 10] {
         [
             ("token", self.token.as_ref()),
             ("username", self.username.as_ref()),
@@ -202,6 +211,9 @@ impl Credentials {
             ("url", self.url.as_ref()),
             ("client_certificate", self.client_certificate.as_ref()),
             ("client_key", self.client_key.as_ref()),
+            ("access_key_id", self.access_key_id.as_ref()),
+            ("secret_access_key", self.secret_access_key.as_ref()),
+            ("session_token", self.session_token.as_ref()),
         ]
     }
 

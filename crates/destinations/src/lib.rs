@@ -15,11 +15,13 @@ use utoipa::{PartialSchema, ToSchema};
 mod credentials;
 mod https_post;
 mod rules;
+mod s3;
 mod syslog_tls;
 mod vendors;
 
 pub use credentials::{Credentials, Wanted};
 pub use https_post::{BodyFormat, Compression, HttpsPost, Keys};
+pub use s3::{Encryption, S3};
 pub use syslog_tls::{Framing, SyslogTls, TokenPlace};
 pub use vendors::{
     Datadog, Elasticsearch, InsightOps, LogDna, Loki, OtlpHttp, Papertrail, SolarWinds, SplunkHec,
@@ -187,6 +189,14 @@ kinds! {
     SolarWinds "solarwinds" (SolarWinds): &[("token", Wanted::Required)];
     /// Rapid7 InsightOps, formerly Logentries.
     InsightOps "insightops" (InsightOps): &[("token", Wanted::Required)];
+    /// Objects in a bucket of Amazon S3 or of a server like it.
+    S3 "s3" (S3): &[
+        ("access_key_id", Wanted::Required),
+        ("secret_access_key", Wanted::Required),
+        ("session_token", Wanted::Optional),
+        ("client_certificate", Wanted::Optional),
+        ("client_key", Wanted::Optional),
+    ];
 }
 
 /// Where a drain sends, in the form of its kind: what describes it to clients.

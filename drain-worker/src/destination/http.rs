@@ -51,6 +51,8 @@ pub(crate) enum HttpConfigError {
     Header(String),
     #[error("the credential `{0}` is missing: set the drain's credentials")]
     Missing(&'static str),
+    #[error("the bucket cannot be used as it is configured: {0}")]
+    Bucket(String),
     #[error(transparent)]
     Tls(#[from] TlsConfigError),
 }
@@ -354,7 +356,7 @@ fn broken(error: &hyper::Error) -> Failure {
 }
 
 /// Seconds only: the form with a date depends on two clocks.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
 }

@@ -7,8 +7,10 @@ use serde_json::{Map, Value, json};
 use super::Name;
 use crate::prompt::file_text;
 
+mod bucket;
 mod destinations;
 
+use bucket::{BucketKey, S3Destination};
 use destinations::{
     DatadogDestination, Destination, ElasticsearchDestination, HttpsDestination,
     InsightOpsDestination, LokiDestination, MezmoDestination, OtlpDestination,
@@ -44,6 +46,8 @@ pub(crate) enum Create {
     Solarwinds(New<SolarWindsDestination>),
     /// Rapid7 InsightOps, formerly Logentries.
     Insightops(New<InsightOpsDestination>),
+    /// Objects in a bucket of Amazon S3 or of a server like it (MinIO, R2, Ceph).
+    S3(New<S3Destination>),
 }
 
 /// A drain to create.
@@ -135,7 +139,7 @@ pub(crate) struct Changes {
     /// What a batch looks like (HTTPS).
     #[arg(long, value_parser = ["json-lines", "json-array", "logplex"])]
     format: Option<String>,
-    /// How a batch is compressed (HTTPS).
+    /// How a batch is compressed (HTTPS, S3).
     #[arg(long, value_parser = ["gzip", "zstd", "none"])]
     compression: Option<String>,
     /// Another field of the destination, as `drain show` calls it, and its value, as text or JSON: site=datadoghq.eu,
@@ -150,15 +154,17 @@ pub(crate) struct Changes {
     #[command(flatten)]
     sign_in: SignIn,
     #[command(flatten)]
+    access_key: BucketKey,
+    #[command(flatten)]
     identity: Identity,
     /// A file with the secret that requests are signed with (HTTPS); - for standard input.
     #[arg(long, value_name = "FILE")]
     signing_secret_file: Option<String>,
-    /// A file with the source's address (Sumo Logic); - for standard input.
+    /// A file with the address that is a secret (Sumo Logic); - for standard input.
     #[arg(long, value_name = "FILE")]
     url_file: Option<String>,
     /// Send no credentials any more. (New ones replace all of the old ones.)
-    #[arg(long, alias = "remove-headers", conflicts_with_all = ["header", "header_file", "token_file", "username", "signing_secret_file", "url_file", "client_certificate_file"])]
+    #[arg(long, alias = "remove-headers", conflicts_with_all = ["header", "header_file", "token_file", "username", "signing_secret_file", "url_file", "access_key_id", "client_certificate_file"])]
     remove_credentials: bool,
     #[command(flatten)]
     options: Options,
@@ -180,6 +186,7 @@ impl Create {
             Self::Papertrail(new) => new.body(),
             Self::Solarwinds(new) => new.body(),
             Self::Insightops(new) => new.body(),
+            Self::S3(new) => new.body(),
         }
     }
 }
@@ -251,6 +258,7 @@ impl Changes {
             insert(&mut body, "handle", json!(handle));
         }
         let mut credentials = self.sign_in.read()?;
+        credentials.extend(self.access_key.read()?);
         credentials.extend(self.identity.read()?);
         let files = [("signing_secret", self.signing_secret_file), ("url", self.url_file)];
         credentials.extend(secrets(files)?);
