@@ -15,7 +15,7 @@ use crate::batch::{BatchLimits, Gathering};
 use crate::destination::syslog_tls::SyslogTls;
 use crate::destination::{
     Destination, HttpConfigError, datadog, elasticsearch, https_post, logdna, loki, otlp_http, s3,
-    splunk_hec, sumologic,
+    slack, splunk_hec, sumologic, webhook,
 };
 use crate::encode::Encode;
 use crate::encode::json::JsonEncoder;
@@ -74,7 +74,7 @@ pub(crate) fn prepare(context: &Context, row: &WorkableDrain) -> Result<Drain, D
     let kind = Kind::from_kept(&row.kind).ok_or_else(|| DrainError::Kind(row.kind.clone()))?;
     let config = config::Destination::from_kept(kind, row.destination.clone())
         .map_err(|error| DrainError::Invalid("destination", error))?;
-    let Parts { limits, line_bytes, encoder, destination, gathering } =
+    let Parts { limits, line_bytes, encoder, destination, gathering, events_only } =
         parts(context, row, &config, &credentials(context, row)?)?;
     let redraws = parse("option `redraws`", Value::from(row.redraws.as_str()))?;
     let batch = match gathering {
@@ -88,6 +88,7 @@ pub(crate) fn prepare(context: &Context, row: &WorkableDrain) -> Result<Drain, D
     };
     let wanted = Wanted {
         sources: sources(row),
+        events_only,
         cuts: Cuts { limit: context.line_bytes.min(line_bytes), redraws },
         control_sequences: parse(
             "option `control_sequences`",
@@ -106,6 +107,7 @@ struct Parts {
     encoder: Box<dyn Encode>,
     destination: Box<dyn Destination>,
     gathering: Option<Gathering>,
+    events_only: bool,
 }
 
 impl Parts {
@@ -115,11 +117,16 @@ impl Parts {
         (encoder, destination): (Box<dyn Encode>, impl Destination + 'static),
     ) -> Self {
         let destination = Box::new(destination);
-        Self { limits, line_bytes, encoder, destination, gathering: None }
+        let (gathering, events_only) = (None, false);
+        Self { limits, line_bytes, encoder, destination, gathering, events_only }
     }
 
     fn gathered(self, gathering: Gathering) -> Self {
         Self { gathering: Some(gathering), ..self }
+    }
+
+    fn of_events(self) -> Self {
+        Self { events_only: true, ..self }
     }
 }
 
@@ -201,6 +208,14 @@ fn parts(
         config::Destination::S3(config) => {
             let made = s3::prepare(config, credentials, egress)?;
             Parts::new(s3::limits(config), any, made).gathered(s3::gathering(config))
+        }
+        config::Destination::Slack(config) => {
+            let made = slack::prepare(config, credentials, egress)?;
+            Parts::new(slack::LIMITS, any, made).gathered(slack::GATHERING).of_events()
+        }
+        config::Destination::Webhook(config) => {
+            let made = webhook::prepare(config, credentials, egress)?;
+            Parts::new(webhook::LIMITS, any, made).of_events()
         }
     })
 }

@@ -42,12 +42,12 @@ const RESERVED_HEADERS: [&str; 18] = [
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Credentials {
-    /// Headers of each request, for the kinds `https_post` and `otlp_http`.
+    /// Headers of each request, for the kinds `https_post`, `otlp_http` and `webhook`.
     #[serde(default)]
     #[schema(value_type = BTreeMap<String, String>, write_only,
         example = json!({"Authorization": "Bearer ..."}))]
     pub headers: BTreeMap<String, Secret<String>>,
-    /// The vendor's key or token. `https_post` and `loki` send it as `Authorization: Bearer`,
+    /// The vendor's key or token. `https_post`, `loki` and `webhook` send it as `Authorization: Bearer`,
     /// `elasticsearch` as `Authorization: ApiKey` (the API key as Elasticsearch encodes it).
     #[schema(value_type = Option<String>, write_only)]
     pub token: Option<Secret<String>>,

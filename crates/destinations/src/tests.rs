@@ -63,6 +63,7 @@ fn every_wrong_field_of_a_destination_is_named() {
         (Kind::S3, json!({"bucket": "abc", "region": "a", "encryption": "rot13"}), "encryption"),
         (Kind::S3, json!({"bucket": "abc", "region": "a", "max_seconds": 0}), "max_seconds"),
         (Kind::S3, json!({"bucket": "abc", "region": "a", "max_bytes": 1024}), "max_bytes"),
+        (Kind::Webhook, json!({"url": "http://a"}), "url"),
     ] {
         assert_eq!(fields(kind, wrong), [format!("destination.{field}")]);
     }
@@ -106,6 +107,10 @@ fn credentials_are_those_of_the_kind() {
     assert_eq!(refused(Kind::SyslogTlsTcp, json!({"token": "a][b"})), ["credentials.token"]);
     assert!(refused(Kind::SyslogTlsTcp, json!({"token": "logdna@48950 key=\"x\""})).is_empty());
     assert_eq!(refused(Kind::SumoLogic, json!({"url": "http://a"})), ["credentials.url"]);
+    assert_eq!(
+        refused(Kind::Slack, json!({"url": "https://a", "token": "b"})),
+        ["credentials.token"]
+    );
     assert_eq!(
         refused(Kind::S3, json!({"access_key_id": "a b", "session_token": "c"})),
         ["credentials.secret_access_key", "credentials.access_key_id"]

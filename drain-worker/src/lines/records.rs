@@ -105,10 +105,28 @@ pub(crate) struct Checkpoint {
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
     pub(crate) sources: Vec<Source>,
+    /// What was done, and nothing that was printed or typed.
+    pub(crate) events_only: bool,
     pub(crate) cuts: Cuts,
     pub(crate) control_sequences: ControlSequences,
     /// Bytes of open lines of all producers together; past it the oldest is delivered as it is.
     pub(crate) open_limit: usize,
+}
+
+impl Wanted {
+    fn takes(&self, record: &Record) -> bool {
+        let source = record.origin.source;
+        self.sources.contains(&source)
+            && match record.event {
+                // A window that is dragged has a hundred sizes.
+                Event::Output { .. }
+                | Event::Pause { .. }
+                | Event::Input { .. }
+                | Event::Resize { .. } => !self.events_only,
+                Event::Line { .. } => !self.events_only || source == Source::Activity,
+                _ => true,
+            }
+    }
 }
 
 #[derive(Debug)]
@@ -165,7 +183,7 @@ impl Assembler {
 
     /// Takes a record.
     pub(crate) fn push(&mut self, record: &Record, emit: &mut impl FnMut(&Line<'_>)) {
-        if !self.wanted.sources.contains(&record.origin.source) {
+        if !self.wanted.takes(record) {
             return;
         }
         let (channel, offset, bytes) = match &record.event {

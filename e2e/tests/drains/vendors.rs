@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use crate::{DEADLINE, Session, World};
 
 mod bucket;
+mod events;
 
 /// What a line may not break: control characters, a quote, and bytes that are not UTF-8.
 const HOSTILE: &[u8] = b"a\x01\x02\"\\<!channel>\xff\xfe\n";
@@ -46,7 +47,7 @@ impl Vendor {
         let address = format!("https://localhost:{}{path}", receiver.address().port());
         let mut credentials = credentials;
         match kind {
-            "sumologic" => credentials["url"] = address.into(),
+            "sumologic" | "slack" => credentials["url"] = address.into(),
             "s3" => destination["endpoint"] = address.into(),
             _ => destination["url"] = address.into(),
         }

@@ -9,6 +9,7 @@ use crate::prompt::file_text;
 
 mod bucket;
 mod destinations;
+mod events;
 
 use bucket::{BucketKey, S3Destination};
 use destinations::{
@@ -17,6 +18,7 @@ use destinations::{
     PapertrailDestination, SignIn, SolarWindsDestination, SplunkDestination, SumoLogicDestination,
     SyslogDestination,
 };
+use events::{SlackDestination, WebhookDestination};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Create {
@@ -48,6 +50,10 @@ pub(crate) enum Create {
     Insightops(New<InsightOpsDestination>),
     /// Objects in a bucket of Amazon S3 or of a server like it (MinIO, R2, Ceph).
     S3(New<S3Destination>),
+    /// Messages in a channel of Slack; events only, no output.
+    Slack(New<SlackDestination>),
+    /// An HTTPS POST for each event to a server of your own; events only, no output.
+    Webhook(New<WebhookDestination>),
 }
 
 /// A drain to create.
@@ -133,7 +139,7 @@ pub(crate) struct Changes {
     /// The name that the receiver's certificate must have (syslog); empty: the host.
     #[arg(long, value_name = "NAME")]
     server_name: Option<String>,
-    /// The receiver's address (HTTPS).
+    /// The receiver's address (HTTPS, webhook).
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// What a batch looks like (HTTPS).
@@ -157,10 +163,10 @@ pub(crate) struct Changes {
     access_key: BucketKey,
     #[command(flatten)]
     identity: Identity,
-    /// A file with the secret that requests are signed with (HTTPS); - for standard input.
+    /// A file with the secret that requests are signed with (HTTPS, webhook); - for standard input.
     #[arg(long, value_name = "FILE")]
     signing_secret_file: Option<String>,
-    /// A file with the address that is a secret (Sumo Logic); - for standard input.
+    /// A file with the address that is a secret (Sumo Logic, Slack); - for standard input.
     #[arg(long, value_name = "FILE")]
     url_file: Option<String>,
     /// Send no credentials any more. (New ones replace all of the old ones.)
@@ -187,6 +193,8 @@ impl Create {
             Self::Solarwinds(new) => new.body(),
             Self::Insightops(new) => new.body(),
             Self::S3(new) => new.body(),
+            Self::Slack(new) => new.body(),
+            Self::Webhook(new) => new.body(),
         }
     }
 }

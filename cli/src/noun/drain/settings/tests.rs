@@ -128,6 +128,8 @@ fn every_kind_of_the_api_can_be_created() {
         SolarWindsDestination::KIND,
         InsightOpsDestination::KIND,
         S3Destination::KIND,
+        SlackDestination::KIND,
+        WebhookDestination::KIND,
     ];
     assert_eq!(
         names.to_vec(),
