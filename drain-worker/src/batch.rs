@@ -4,8 +4,10 @@
 //! again, and so is its id.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use model::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use crate::encode::Encode;
@@ -18,10 +20,22 @@ pub(crate) struct BatchLimits {
     pub(crate) lines: usize,
 }
 
+/// How lines are gathered for an endpoint that is to get few batches. Others get a batch as soon as they
+/// take one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Gathering {
+    /// How long the first line of a batch that is not full waits for others.
+    pub(crate) wait: Duration,
+    /// Whether a batch ends where an hour of its lines does (UTC).
+    pub(crate) hourly: bool,
+}
+
 /// Encoded lines.
 #[derive(Debug, Clone)]
 pub(crate) struct Batch {
     bytes: Bytes,
+    /// When the first line of it, or of the batch that it was divided from, was recorded.
+    begun_at: Timestamp,
     /// Where each line ends in `bytes`.
     ends: Vec<usize>,
     /// How far the drain has got when all of this is delivered; None where no block ends in it.
@@ -39,14 +53,15 @@ pub(crate) struct Reached {
 }
 
 impl Batch {
-    /// Of lines that were encoded before.
+    /// Of lines that were encoded before, and begin now.
     pub(crate) fn of<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Self {
         let (mut bytes, mut ends) = (Vec::new(), Vec::new());
         for line in lines {
             bytes.extend_from_slice(line);
             ends.push(bytes.len());
         }
-        Self { bytes: bytes.into(), ends, reached: None, redacted: 0 }
+        let begun_at = Timestamp::now();
+        Self { bytes: bytes.into(), begun_at, ends, reached: None, redacted: 0 }
     }
 
     pub(crate) const fn bytes(&self) -> &Bytes {
@@ -55,6 +70,11 @@ impl Batch {
 
     pub(crate) const fn lines(&self) -> usize {
         self.ends.len()
+    }
+
+    /// When the first line was recorded; the same when the batch is sent again.
+    pub(crate) const fn begun_at(&self) -> Timestamp {
+        self.begun_at
     }
 
     /// One of its lines, by its number.
@@ -85,15 +105,18 @@ impl Batch {
         }
         let at = *self.ends.get(count.checked_sub(1)?)?;
         let (first, second) = self.ends.split_at(count);
+        let begun_at = self.begun_at;
         Some((
             Self {
                 bytes: self.bytes.slice(..at),
+                begun_at,
                 ends: first.to_vec(),
                 reached: None,
                 redacted: 0,
             },
             Self {
                 bytes: self.bytes.slice(at..),
+                begun_at,
                 ends: second.iter().map(|end| end - at).collect(),
                 reached: self.reached.clone(),
                 redacted: self.redacted,
@@ -105,8 +128,13 @@ impl Batch {
 /// Makes batches of lines.
 pub(crate) struct Batcher {
     limits: BatchLimits,
+    gathering: Option<Gathering>,
     encoder: Box<dyn Encode>,
     bytes: Vec<u8>,
+    /// Of the first line.
+    begun_at: Timestamp,
+    /// When what there is has been gathered for long enough.
+    due: Option<Instant>,
     ends: Vec<usize>,
     reached: Option<Reached>,
     redacted: usize,
@@ -116,11 +144,18 @@ pub(crate) struct Batcher {
 }
 
 impl Batcher {
-    pub(crate) fn new(limits: BatchLimits, encoder: Box<dyn Encode>) -> Self {
+    pub(crate) fn new(
+        limits: BatchLimits,
+        gathering: Option<Gathering>,
+        encoder: Box<dyn Encode>,
+    ) -> Self {
         Self {
             limits,
+            gathering,
             encoder,
             bytes: Vec::new(),
+            begun_at: Timestamp::default(),
+            due: None,
             ends: Vec::new(),
             reached: None,
             redacted: 0,
@@ -131,12 +166,19 @@ impl Batcher {
 
     /// Adds a line.
     pub(crate) fn add(&mut self, line: &Line<'_>) {
+        if self.ends_before(line.at) {
+            self.close();
+        }
         self.encoder.encode(line, &mut self.bytes);
         let begin = self.ends.last().copied().unwrap_or_default();
         if self.bytes.len() > self.limits.bytes && begin > 0 {
             let encoded = self.bytes.split_off(begin);
             self.close();
             self.bytes.extend_from_slice(&encoded);
+        }
+        if self.ends.is_empty() {
+            self.begun_at = line.at;
+            self.due = self.gathering.map(|gathering| Instant::now() + gathering.wait);
         }
         self.ends.push(self.bytes.len());
         self.redacted += usize::from(line.extras.redacted);
@@ -156,8 +198,17 @@ impl Batcher {
         !self.ends.is_empty() || self.reached.is_some()
     }
 
-    /// The next batch that is full.
+    /// When the lines that are there have been gathered for long enough; None where they are not
+    /// gathered, or where there are none.
+    pub(crate) const fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// The next batch that is full, or due.
     pub(crate) fn next_full(&mut self) -> Option<Batch> {
+        if self.due.is_some_and(|due| due <= Instant::now()) {
+            self.close();
+        }
         self.full.pop_front()
     }
 
@@ -169,7 +220,17 @@ impl Batcher {
         self.full.pop_front()
     }
 
+    /// Whether a line of this time begins another hour. One that is late does not: lines of two hours
+    /// that alternate would each have a batch of their own.
+    fn ends_before(&self, at: Timestamp) -> bool {
+        const HOUR: u64 = 3_600_000_000_000;
+        self.gathering.is_some_and(|gathering| gathering.hourly)
+            && !self.ends.is_empty()
+            && at.nanos() / HOUR > self.begun_at.nanos() / HOUR
+    }
+
     fn close(&mut self) {
+        self.due = None;
         let reached = self.reached.take();
         if self.ends.is_empty() && reached.is_none() {
             return;
@@ -184,21 +245,62 @@ impl Batcher {
             self.bytes.clear();
             copy
         };
-        let ends = std::mem::take(&mut self.ends);
+        let (begun_at, ends) = (self.begun_at, std::mem::take(&mut self.ends));
         let redacted = std::mem::take(&mut self.redacted);
-        self.full.push_back(Batch { bytes, ends, reached, redacted });
+        self.full.push_back(Batch { bytes, begun_at, ends, reached, redacted });
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use destinations::{BodyFormat, Keys};
+    use model::{EnvironmentTag, Id, Origin, Source};
+
     use super::*;
+    use crate::encode::json::JsonEncoder;
+    use crate::lines::Extras;
+
+    const HOUR: u64 = 3_600_000_000_000;
+
+    fn batcher(bytes: usize, wait: Duration) -> Batcher {
+        let gathering = Gathering { wait, hourly: true };
+        let encoder = Box::new(JsonEncoder::new(BodyFormat::JsonLines, Keys::Spillway));
+        Batcher::new(BatchLimits { bytes, lines: usize::MAX }, Some(gathering), encoder)
+    }
+
+    fn add(batcher: &mut Batcher, nanos: u64) {
+        let organization = Id::generate();
+        let handle = "production".parse().unwrap();
+        let environment = EnvironmentTag { id: Id::generate(), handle, organization };
+        let origin = Arc::new(Origin {
+            producer: Id::generate(),
+            source: Source::Activity,
+            environment,
+            app: None,
+            database: None,
+            session: None,
+        });
+        let at = Timestamp::from_nanos(nanos);
+        let message = b"a line".as_slice();
+        batcher.add(&Line {
+            origin: &origin,
+            seq: 0,
+            at,
+            event: "line",
+            span: None,
+            message,
+            extras: Extras::default(),
+        });
+    }
 
     #[test]
     fn halving_ends_at_single_lines_and_keeps_everything() {
         let reached = Some(Reached { checkpoint: Checkpoint::default(), bytes: 9 });
         let whole = Batch {
             bytes: Bytes::from_static(b"a\nbb\nccc\n"),
+            begun_at: Timestamp::from_nanos(7),
             ends: vec![2, 5, 9],
             reached,
             redacted: 1,
@@ -212,5 +314,44 @@ mod tests {
         assert!(fourth.halves().is_none());
         assert_ne!(third.id(), fourth.id());
         assert_eq!(whole.id(), whole.clone().id());
+    }
+
+    #[test]
+    fn gathered_lines_are_due_after_their_time_and_positions_alone_never() {
+        let mut later = batcher(1 << 20, Duration::from_mins(1));
+        later.reached(Checkpoint::default());
+        assert!(later.due().is_none() && later.has_some());
+        add(&mut later, 1);
+        assert!(later.due().is_some_and(|due| due > Instant::now()) && later.next_full().is_none());
+        // As at a drain's test.
+        let batch = later.take().unwrap();
+        assert_eq!((batch.lines(), batch.reached.map(|it| it.bytes)), (1, Some(0)));
+        assert!(later.due().is_none());
+
+        let mut now = batcher(1 << 20, Duration::ZERO);
+        add(&mut now, 1);
+        assert_eq!(now.next_full().unwrap().lines(), 1);
+        assert!(now.due().is_none() && now.next_full().is_none());
+    }
+
+    #[test]
+    fn gathered_lines_end_with_their_size_or_hour() {
+        let mut sized = batcher(1_000, Duration::from_mins(1));
+        let mut hourly = batcher(1 << 20, Duration::from_mins(1));
+        for nanos in 0..10 {
+            add(&mut sized, nanos);
+        }
+        // The one that is late stays with the others.
+        for nanos in [HOUR - 2, HOUR - 1, HOUR, HOUR - 1, HOUR + 1, 3 * HOUR] {
+            add(&mut hourly, nanos);
+        }
+        let batches = |mut from: Batcher| {
+            let all: Vec<_> = std::iter::from_fn(|| from.take()).collect();
+            all.iter().map(|one| (one.lines(), one.begun_at().nanos())).collect::<Vec<_>>()
+        };
+        let sized = batches(sized);
+        assert!(sized.len() > 2, "{sized:?}");
+        assert_eq!(sized.iter().map(|(lines, _)| lines).sum::<usize>(), 10);
+        assert_eq!(batches(hourly), [(2, HOUR - 2), (3, HOUR), (1, 3 * HOUR)]);
     }
 }

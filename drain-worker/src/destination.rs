@@ -8,9 +8,13 @@ pub(crate) mod https_post;
 pub(crate) mod logdna;
 pub(crate) mod loki;
 pub(crate) mod otlp_http;
+pub(crate) mod s3;
+mod signing;
+pub(crate) mod slack;
 pub(crate) mod splunk_hec;
 pub(crate) mod sumologic;
 pub(crate) mod syslog_tls;
+pub(crate) mod webhook;
 
 pub(crate) use http::HttpConfigError;
 

@@ -9,11 +9,11 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use store::leases::WorkableDrain;
 
-use crate::batch::BatchLimits;
+use crate::batch::{BatchLimits, Gathering};
 use crate::destination::syslog_tls::SyslogTls;
 use crate::destination::{
-    Destination, HttpConfigError, datadog, elasticsearch, https_post, logdna, loki, otlp_http,
-    splunk_hec, sumologic,
+    Destination, HttpConfigError, datadog, elasticsearch, https_post, logdna, loki, otlp_http, s3,
+    slack, splunk_hec, sumologic, webhook,
 };
 use crate::encode::Encode;
 use crate::encode::json::JsonEncoder;
@@ -34,6 +34,7 @@ const INSIGHTOPS_LINE: usize = 8 * 1024;
 /// What a pipeline is made of.
 pub(crate) struct Drain {
     pub(crate) batch: BatchLimits,
+    pub(crate) gathering: Option<Gathering>,
     pub(crate) wanted: Wanted,
     pub(crate) shaper: Shaper,
     /// Lines that were encoded in another cannot be sent.
@@ -76,12 +77,17 @@ pub(crate) fn prepare(context: &Context, row: &WorkableDrain) -> Result<Drain, D
     let kind = Kind::from_kept(&row.kind).ok_or_else(|| DrainError::Kind(row.kind.clone()))?;
     let config = config::Destination::from_kept(kind, row.destination.clone())
         .map_err(|error| DrainError::Invalid("destination", error))?;
-    let Parts { limits, line_bytes, encoder, destination } =
+    let Parts { limits, line_bytes, encoder, destination, gathering, events_only } =
         parts(context, row, &config, &credentials(context, row)?)?;
     let redraws = parse("option `redraws`", Value::from(row.redraws.as_str()))?;
-    let batch = BatchLimits {
-        bytes: context.batch.bytes.min(limits.bytes),
-        lines: context.batch.lines.min(limits.lines),
+    let batch = match gathering {
+        None => BatchLimits {
+            bytes: context.batch.bytes.min(limits.bytes),
+            lines: context.batch.lines.min(limits.lines),
+        },
+        // Where few batches are wanted, they may be larger, but not than what a killed worker's successor
+        // may repeat.
+        Some(_) => BatchLimits { bytes: context.redelivery_bytes.min(limits.bytes), ..limits },
     };
     let options: Options = parse("options", row.options.clone())?;
     let start = options.multiline_start.as_deref().map(config::regex).transpose();
@@ -91,6 +97,7 @@ pub(crate) fn prepare(context: &Context, row: &WorkableDrain) -> Result<Drain, D
         apps: options.apps,
         databases: options.databases,
         multiline_start: start.map_err(DrainError::Pattern)?,
+        events_only,
         cuts: Cuts { limit: context.line_bytes.min(line_bytes), redraws },
         control_sequences: parse(
             "option `control_sequences`",
@@ -102,7 +109,7 @@ pub(crate) fn prepare(context: &Context, row: &WorkableDrain) -> Result<Drain, D
         config::Destination::HttpsPost(config) => format!("{:?} {:?}", config.format, config.keys),
         _ => String::new(),
     };
-    Ok(Drain { batch, wanted, shaper, format, encoder, destination })
+    Ok(Drain { batch, gathering, wanted, shaper, format, encoder, destination })
 }
 
 /// What a kind of destination is made of, and how much it takes: of a batch, and of a line before it
@@ -112,6 +119,8 @@ struct Parts {
     line_bytes: usize,
     encoder: Box<dyn Encode>,
     destination: Box<dyn Destination>,
+    gathering: Option<Gathering>,
+    events_only: bool,
 }
 
 impl Parts {
@@ -120,7 +129,17 @@ impl Parts {
         line_bytes: usize,
         (encoder, destination): (Box<dyn Encode>, impl Destination + 'static),
     ) -> Self {
-        Self { limits, line_bytes, encoder, destination: Box::new(destination) }
+        let destination = Box::new(destination);
+        let (gathering, events_only) = (None, false);
+        Self { limits, line_bytes, encoder, destination, gathering, events_only }
+    }
+
+    fn gathered(self, gathering: Gathering) -> Self {
+        Self { gathering: Some(gathering), ..self }
+    }
+
+    fn of_events(self) -> Self {
+        Self { events_only: true, ..self }
     }
 }
 
@@ -198,6 +217,18 @@ fn parts(
         config::Destination::LogDna(config) => {
             let made = logdna::prepare(config, credentials, environment, egress)?;
             Parts::new(logdna::LIMITS, logdna::LINE_BYTES, made)
+        }
+        config::Destination::S3(config) => {
+            let made = s3::prepare(config, credentials, egress)?;
+            Parts::new(s3::limits(config), any, made).gathered(s3::gathering(config))
+        }
+        config::Destination::Slack(config) => {
+            let made = slack::prepare(config, credentials, egress)?;
+            Parts::new(slack::LIMITS, any, made).gathered(slack::GATHERING).of_events()
+        }
+        config::Destination::Webhook(config) => {
+            let made = webhook::prepare(config, credentials, egress)?;
+            Parts::new(webhook::LIMITS, any, made).of_events()
         }
     })
 }

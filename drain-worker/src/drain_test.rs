@@ -58,7 +58,7 @@ async fn send_line(context: &Context, row: &WorkableDrain, trace: &mut Trace) ->
         database: None,
         session: None,
     });
-    let mut batcher = Batcher::new(context.batch, encoder);
+    let mut batcher = Batcher::new(context.batch, None, encoder);
     let line = Line {
         origin: &origin,
         seq: 0,

@@ -112,7 +112,7 @@ async fn work(
         from: from.low,
         assembler: Assembler::new(drain.wanted, from),
         shaper: drain.shaper,
-        batcher: Batcher::new(drain.batch, drain.encoder),
+        batcher: Batcher::new(drain.batch, drain.gathering, drain.encoder),
         reached: None,
         status: status.clone(),
     };

@@ -42,12 +42,12 @@ const RESERVED_HEADERS: [&str; 18] = [
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Credentials {
-    /// Headers of each request, for the kinds `https_post` and `otlp_http`.
+    /// Headers of each request, for the kinds `https_post`, `otlp_http` and `webhook`.
     #[serde(default)]
     #[schema(value_type = BTreeMap<String, String>, write_only,
         example = json!({"Authorization": "Bearer ..."}))]
     pub headers: BTreeMap<String, Secret<String>>,
-    /// The vendor's key or token. `https_post` and `loki` send it as `Authorization: Bearer`,
+    /// The vendor's key or token. `https_post`, `loki` and `webhook` send it as `Authorization: Bearer`,
     /// `elasticsearch` as `Authorization: ApiKey` (the API key as Elasticsearch encodes it).
     #[schema(value_type = Option<String>, write_only)]
     pub token: Option<Secret<String>>,
@@ -70,6 +70,15 @@ pub struct Credentials {
     /// An https URL that is itself a secret.
     #[schema(value_type = Option<String>, write_only)]
     pub url: Option<Secret<String>>,
+    /// The id of an access key to a bucket.
+    #[schema(value_type = Option<String>, write_only)]
+    pub access_key_id: Option<Secret<String>>,
+    /// The access key itself, with which requests are signed.
+    #[schema(value_type = Option<String>, write_only)]
+    pub secret_access_key: Option<Secret<String>>,
+    /// The token that goes with a temporary access key.
+    #[schema(value_type = Option<String>, write_only)]
+    pub session_token: Option<Secret<String>>,
 }
 
 /// Whether a kind takes a credential.
@@ -193,7 +202,7 @@ impl Credentials {
         checks.rule(false, &format!("credentials.client_{field}"), detail);
     }
 
-    fn texts(&self) -> [(&'static str, Option<&Secret<String>>); 7] {
+    fn texts(&self) -> [(&'static str, Option<&Secret<String>>); 10] {
         [
             ("token", self.token.as_ref()),
             ("username", self.username.as_ref()),
@@ -202,6 +211,9 @@ impl Credentials {
             ("url", self.url.as_ref()),
             ("client_certificate", self.client_certificate.as_ref()),
             ("client_key", self.client_key.as_ref()),
+            ("access_key_id", self.access_key_id.as_ref()),
+            ("secret_access_key", self.secret_access_key.as_ref()),
+            ("session_token", self.session_token.as_ref()),
         ]
     }
 

@@ -16,19 +16,25 @@ mod credentials;
 mod https_post;
 mod options;
 mod rules;
+mod s3;
 mod severity;
+mod slack;
 mod syslog_tls;
 mod vendors;
+mod webhook;
 
 pub use credentials::{Credentials, Wanted};
 pub use https_post::{BodyFormat, Compression, HttpsPost, Keys};
 pub use options::{AnySelection, Options, Redaction, Selection, regex};
+pub use s3::{Encryption, S3};
 pub use severity::Severity;
+pub use slack::Slack;
 pub use syslog_tls::{Framing, SyslogTls, TokenPlace};
 pub use vendors::{
     Datadog, Elasticsearch, InsightOps, LogDna, Loki, OtlpHttp, Papertrail, SolarWinds, SplunkHec,
     SumoLogic,
 };
+pub use webhook::Webhook;
 
 /// What a kind of destination is told.
 trait Configuration: Serialize + DeserializeOwned {
@@ -191,6 +197,26 @@ kinds! {
     SolarWinds "solarwinds" (SolarWinds): &[("token", Wanted::Required)];
     /// Rapid7 InsightOps, formerly Logentries.
     InsightOps "insightops" (InsightOps): &[("token", Wanted::Required)];
+    /// Objects in a bucket of Amazon S3 or of a server like it.
+    S3 "s3" (S3): &[
+        ("access_key_id", Wanted::Required),
+        ("secret_access_key", Wanted::Required),
+        ("session_token", Wanted::Optional),
+        ("client_certificate", Wanted::Optional),
+        ("client_key", Wanted::Optional),
+    ];
+    /// Slack's incoming webhooks; events only.
+    Slack "slack" (Slack): &[("url", Wanted::Required)];
+    /// An HTTPS POST for each event; events only.
+    Webhook "webhook" (Webhook): &[
+        ("headers", Wanted::Optional),
+        ("token", Wanted::Optional),
+        ("username", Wanted::Optional),
+        ("password", Wanted::Optional),
+        ("signing_secret", Wanted::Optional),
+        ("client_certificate", Wanted::Optional),
+        ("client_key", Wanted::Optional),
+    ];
 }
 
 /// Where a drain sends, in the form of its kind: what describes it to clients.

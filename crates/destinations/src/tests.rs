@@ -48,6 +48,22 @@ fn every_wrong_field_of_a_destination_is_named() {
         (Kind::SumoLogic, json!({"category": "a\nb"}), "category"),
         (Kind::LogDna, json!({"hostname": ""}), "hostname"),
         (Kind::Papertrail, json!({"host": "a", "port": 0}), "port"),
+        (Kind::S3, json!({"bucket": "A_b", "region": "a"}), "bucket"),
+        (Kind::S3, json!({"bucket": "a..b", "region": "a"}), "bucket"),
+        (Kind::S3, json!({"bucket": "abc", "region": "evil.example.com/"}), "region"),
+        (Kind::S3, json!({"bucket": "abc", "region": "a", "endpoint": "http://a"}), "endpoint"),
+        (Kind::S3, json!({"bucket": "abc", "region": "a", "prefix": "/a"}), "prefix"),
+        (Kind::S3, json!({"bucket": "abc", "region": "a", "prefix": "a/../b"}), "prefix"),
+        (
+            Kind::S3,
+            json!({"bucket": "abc", "region": "a", "storage_class": "a b"}),
+            "storage_class",
+        ),
+        (Kind::S3, json!({"bucket": "abc", "region": "a", "kms_key_id": "k"}), "kms_key_id"),
+        (Kind::S3, json!({"bucket": "abc", "region": "a", "encryption": "rot13"}), "encryption"),
+        (Kind::S3, json!({"bucket": "abc", "region": "a", "max_seconds": 0}), "max_seconds"),
+        (Kind::S3, json!({"bucket": "abc", "region": "a", "max_bytes": 1024}), "max_bytes"),
+        (Kind::Webhook, json!({"url": "http://a"}), "url"),
     ] {
         assert_eq!(fields(kind, wrong), [format!("destination.{field}")]);
     }
@@ -91,6 +107,14 @@ fn credentials_are_those_of_the_kind() {
     assert_eq!(refused(Kind::SyslogTlsTcp, json!({"token": "a][b"})), ["credentials.token"]);
     assert!(refused(Kind::SyslogTlsTcp, json!({"token": "logdna@48950 key=\"x\""})).is_empty());
     assert_eq!(refused(Kind::SumoLogic, json!({"url": "http://a"})), ["credentials.url"]);
+    assert_eq!(
+        refused(Kind::Slack, json!({"url": "https://a", "token": "b"})),
+        ["credentials.token"]
+    );
+    assert_eq!(
+        refused(Kind::S3, json!({"access_key_id": "a b", "session_token": "c"})),
+        ["credentials.secret_access_key", "credentials.access_key_id"]
+    );
     assert_eq!(refused(Kind::Loki, json!({"username": "a"})), ["credentials.password"]);
     assert_eq!(
         refused(Kind::Loki, json!({"username": "a", "password": "b", "token": "c"})),
@@ -116,6 +140,10 @@ fn the_server_is_the_host_and_the_port() {
     assert!(same(Kind::HttpsPost, &url("https://a/x"), &url("https://A:443/y")));
     assert!(!same(Kind::HttpsPost, &url("https://a/"), &url("https://a:444/")));
     assert!(!same(Kind::Datadog, &json!({"site": "a"}), &json!({"site": "b"})));
+    let s3 = |bucket: &str, region: &str| json!({"bucket": bucket, "region": region});
+    assert!(same(Kind::S3, &s3("abc", "eu-central-1"), &s3("def", "eu-central-1")));
+    let own = json!({"bucket": "abc", "region": "eu-central-1", "endpoint": "https://a"});
+    assert!(!same(Kind::S3, &s3("abc", "eu-central-1"), &own));
     let papertrail = |port: u16| json!({"host": "a", "port": port});
     assert!(!same(Kind::Papertrail, &papertrail(1), &papertrail(2)));
 }

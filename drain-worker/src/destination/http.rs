@@ -3,6 +3,7 @@
 //! Invariants: of what an endpoint answers, at most [`HttpClient::answer_limit`] bytes are read; and
 //! what is secret to a drain is masked in what is quoted of it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -10,14 +11,14 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use destinations::Credentials;
+use destinations::{Compression, Credentials};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName,
     HeaderValue, RETRY_AFTER, SET_COOKIE, USER_AGENT,
 };
-use hyper::{Request, Response, StatusCode, Uri};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use libdeflater::{CompressionLvl, Compressor};
 use model::Secret;
@@ -50,6 +51,8 @@ pub(crate) enum HttpConfigError {
     Header(String),
     #[error("the credential `{0}` is missing: set the drain's credentials")]
     Missing(&'static str),
+    #[error("the bucket cannot be used as it is configured: {0}")]
+    Bucket(String),
     #[error(transparent)]
     Tls(#[from] TlsConfigError),
 }
@@ -184,27 +187,38 @@ impl HttpClient {
         body: Bytes,
         trace: &mut Trace,
     ) -> Result<Answer, Failure> {
-        timeout(REQUEST_DEADLINE, self.exchange(uri, headers, body, trace)).await.unwrap_or_else(
-            |_| {
-                self.connection = None;
-                let message = format!("no answer within {REQUEST_DEADLINE:?}");
-                Err(Failure::new(Remedy::Retry(None), message))
-            },
-        )
+        let mut request = Request::new(body);
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri.clone();
+        *request.headers_mut() = headers.clone();
+        self.send(request, trace).await
+    }
+
+    /// Sends a request, whose URI is path and query, with the headers that all requests have; otherwise
+    /// as [`Self::post`].
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<Bytes>,
+        trace: &mut Trace,
+    ) -> Result<Answer, Failure> {
+        timeout(REQUEST_DEADLINE, self.exchange(request, trace)).await.unwrap_or_else(|_| {
+            self.connection = None;
+            let message = format!("no answer within {REQUEST_DEADLINE:?}");
+            Err(Failure::new(Remedy::Retry(None), message))
+        })
     }
 
     async fn exchange(
         &mut self,
-        uri: &Uri,
-        headers: &HeaderMap,
-        body: Bytes,
+        request: Request<Bytes>,
         trace: &mut Trace,
     ) -> Result<Answer, Failure> {
-        let mut request = Request::post(uri.clone())
-            .body(Full::new(body.clone()))
-            .map_err(|error| retry(format!("the request cannot be made: {error}")))?;
-        request.headers_mut().extend(self.headers.clone());
-        request.headers_mut().extend(headers.clone());
+        let length = request.body().len();
+        let mut request = request.map(Full::new);
+        for (name, value) in &self.headers {
+            // The request's own are the stronger ones.
+            request.headers_mut().entry(name).or_insert_with(|| value.clone());
+        }
         let mut reused = self.connection.take();
         if let Some(connection) = &mut reused
             && connection.sender.ready().await.is_err()
@@ -230,7 +244,7 @@ impl HttpClient {
                 return Err(broken(&error));
             }
         };
-        trace.tried(Step::Send, true, format!("{} bytes", body.len()), started);
+        trace.tried(Step::Send, true, format!("{length} bytes"), started);
         let (head, body) = response.into_parts();
         self.take_cookies(&head.headers);
         // A longer answer costs the connection, for its rest would stand before the next one.
@@ -342,7 +356,7 @@ fn broken(error: &hyper::Error) -> Failure {
 }
 
 /// Seconds only: the form with a date depends on two clocks.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
 }
@@ -356,6 +370,14 @@ pub(crate) enum Packer {
 }
 
 impl Packer {
+    pub(crate) fn new(compression: Compression) -> Self {
+        match compression {
+            Compression::Gzip => Self::gzip(),
+            Compression::Zstd => Self::Zstd,
+            Compression::None => Self::Plain,
+        }
+    }
+
     pub(crate) fn gzip() -> Self {
         Self::Gzip(Compressor::new(CompressionLvl::new(1).unwrap_or_default()))
     }
@@ -368,12 +390,14 @@ impl Packer {
         }
     }
 
-    pub(crate) fn pack(&mut self, body: Vec<u8>) -> Result<Vec<u8>, Failure> {
+    /// The same for the same bytes.
+    pub(crate) fn pack<'a>(&mut self, body: impl Into<Cow<'a, [u8]>>) -> Result<Vec<u8>, Failure> {
+        let body = body.into();
         let failed = |error: &dyn std::fmt::Display| {
             retry(format!("the batch cannot be compressed: {error}"))
         };
         match self {
-            Self::Plain => Ok(body),
+            Self::Plain => Ok(body.into_owned()),
             Self::Gzip(compressor) => {
                 let mut packed = vec![0; compressor.gzip_compress_bound(body.len())];
                 let length =
@@ -394,7 +418,7 @@ pub(crate) trait Post: Send + Sync {
     }
 
     /// Headers that depend on the batch and on the body as it is sent.
-    fn headers(&self, _batch: &Batch, _body: &[u8]) -> Vec<(HeaderName, HeaderValue)> {
+    fn headers(&self, _batch: &Batch, _body: &[u8]) -> Vec<(&'static str, String)> {
         Vec::new()
     }
 
@@ -439,7 +463,14 @@ impl<P: Post> Posting<P> {
 impl<P: Post> Destination for Posting<P> {
     async fn send(&mut self, batch: &Batch, trace: &mut Trace) -> Result<(), Failure> {
         let body = self.packer.pack(self.kind.body(batch))?;
-        let mut headers: HeaderMap = self.kind.headers(batch, &body).into_iter().collect();
+        let mut headers: HeaderMap = self
+            .kind
+            .headers(batch, &body)
+            .into_iter()
+            .filter_map(|(name, value)| {
+                Some((HeaderName::from_static(name), HeaderValue::try_from(value).ok()?))
+            })
+            .collect();
         headers.insert(CONTENT_TYPE, self.content_type.clone());
         if let Some(encoding) = self.packer.encoding() {
             headers.insert(CONTENT_ENCODING, encoding);

@@ -273,7 +273,7 @@ impl Destination for SplunkHec {
         let Some(client) = &mut self.client else {
             return Err(Failure::new(Remedy::Retry(None), "the collector is being asked"));
         };
-        let body = self.packer.pack(batch.bytes().to_vec())?;
+        let body = self.packer.pack(batch.bytes().as_ref())?;
         let answer = client.post(&self.events, &self.headers, body.into(), trace).await;
         let started = Instant::now();
         let outcome = answer.and_then(|answer| {

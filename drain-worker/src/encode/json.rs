@@ -56,7 +56,8 @@ impl Encode for JsonEncoder {
 }
 
 impl JsonEncoder {
-    fn object(&mut self, line: &Line<'_>, out: &mut Vec<u8>) {
+    /// Appends the line's object under Spillway's keys, with nothing around it.
+    pub(crate) fn object(&mut self, line: &Line<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"id\":\"");
         line.write_id(out);
         self.time.set(line.at);

@@ -108,6 +108,8 @@ pub(crate) struct Checkpoint {
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
     pub(crate) sources: Vec<Source>,
+    /// What was done, and nothing that was printed or typed.
+    pub(crate) events_only: bool,
     pub(crate) cuts: Cuts,
     pub(crate) control_sequences: ControlSequences,
     /// Bytes of open lines of all producers together; past it the oldest is delivered as it is.
@@ -120,10 +122,21 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    fn takes(&self, origin: &Origin) -> bool {
+    fn takes(&self, record: &Record) -> bool {
+        let origin = &record.origin;
+        let is_wanted = match record.event {
+            // A window that is dragged has a hundred sizes.
+            Event::Output { .. }
+            | Event::Pause { .. }
+            | Event::Input { .. }
+            | Event::Resize { .. } => !self.events_only,
+            Event::Line { .. } => !self.events_only || origin.source == Source::Activity,
+            _ => true,
+        };
         let app = origin.app.as_ref().zip(self.apps.as_ref());
         let database = origin.database.as_ref().zip(self.databases.as_ref());
-        self.sources.contains(&origin.source)
+        is_wanted
+            && self.sources.contains(&origin.source)
             && app.is_none_or(|(app, apps)| apps.has(app.id))
             && database.is_none_or(|(database, databases)| databases.has(database.id))
     }
@@ -215,7 +228,7 @@ impl Assembler {
 
     /// Takes a record.
     pub(crate) fn push(&mut self, record: &Record, emit: &mut impl FnMut(&Line<'_>)) {
-        if !self.wanted.takes(&record.origin) {
+        if !self.wanted.takes(record) {
             return;
         }
         let (channel, offset, bytes) = match &record.event {

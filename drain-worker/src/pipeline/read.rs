@@ -1,13 +1,13 @@
 //! The first half of a pipeline: from the stream to batches.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use log_stream::{Block, LogStream, Position, ReadError};
 use model::{Environment, Event, Id, Record};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Status;
@@ -50,19 +50,22 @@ impl Reader {
     async fn read(&mut self, batches: mpsc::Sender<Batch>) -> Over {
         let mut blocks = self.stream.read(self.environment, self.from);
         loop {
+            let due = self.batcher.due();
             // Reading goes first, so that a busy endpoint gets full batches and an idle one gets
-            // its lines at once. Losing either arm is safe: blocks are whole when they come, and the
-            // other only waits.
+            // its lines at once, unless they are gathered. Losing an arm is safe: blocks are whole when
+            // they come, and the others only wait.
             let block = tokio::select! {
                 biased;
                 block = blocks.next() => Some(block),
-                permit = batches.reserve(), if self.batcher.has_some() => {
+                permit = batches.reserve(), if due.is_none() && self.batcher.has_some() => {
                     let Ok(permit) = permit else { return Over };
                     if let Some(batch) = self.batcher.take() {
                         permit.send(batch);
                     }
                     None
                 }
+                // What is due is handed over below.
+                () = until(due) => None,
             };
             let wait = match block {
                 None => None,
@@ -157,4 +160,11 @@ async fn hand_over(from: &mut Batcher, to: &mpsc::Sender<Batch>) -> Result<(), O
         to.send(batch).await.map_err(|_| Over)?;
     }
     Ok(())
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
 }

@@ -55,6 +55,13 @@ async fn a_drain_of_each_kind_is_created_shown_and_changed() -> Result<()> {
         ("papertrail", json!({"host": host, "port": 1}), json!({})),
         ("solarwinds", json!({"host": host}), json!({"token": "t"})),
         ("insightops", json!({"host": host}), json!({"token": "t"})),
+        (
+            "s3",
+            json!({"bucket": "logs", "region": "eu-central-1", "encryption": "aws:kms"}),
+            json!({"access_key_id": "a", "secret_access_key": "b", "session_token": "c"}),
+        ),
+        ("slack", json!({}), json!({"url": "https://hooks.slack.com/services/T0/B0/x"})),
+        ("webhook", json!({"url": url}), json!({"headers": {"X-Team": "a"}, "token": "t"})),
     ] {
         let body = json!({
             "handle": random_handle(), "kind": kind, "drain_apps": true,
@@ -74,7 +81,16 @@ async fn a_drain_of_each_kind_is_created_shown_and_changed() -> Result<()> {
         assert_eq!(changed.json["destination"], created.json["destination"], "{}", changed.text);
         // What it needs cannot be taken away.
         let without = world.patch("owner", &drain, json!({"credentials": null}), &[]).await?;
-        let needed = ["datadog", "splunk_hec", "sumologic", "logdna", "solarwinds", "insightops"];
+        let needed = [
+            "datadog",
+            "splunk_hec",
+            "sumologic",
+            "logdna",
+            "solarwinds",
+            "insightops",
+            "s3",
+            "slack",
+        ];
         let expected = if needed.contains(&kind) { 422 } else { 200 };
         assert_eq!(without.status, expected, "{kind}: {}", without.text);
     }

@@ -81,7 +81,8 @@ async fn the_drains_of_a_dead_worker_move_to_another() -> Result<()> {
     Ok(())
 }
 
-async fn test_line(world: &World, drain: Uuid) -> Result<(bool, Value)> {
+/// Has a worker test a drain; answers whether it worked, and its steps.
+pub(crate) async fn test_line(world: &World, drain: Uuid) -> Result<(bool, Value)> {
     let test = Uuid::now_v7();
     let user = Uuid::now_v7();
     world

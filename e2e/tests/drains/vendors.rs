@@ -19,6 +19,9 @@ use serde_json::{Value, json};
 
 use crate::{DEADLINE, Session, World};
 
+mod bucket;
+mod events;
+
 /// What a line may not break: control characters, a quote, and bytes that are not UTF-8.
 const HOSTILE: &[u8] = b"a\x01\x02\"\\<!channel>\xff\xfe\n";
 
@@ -27,7 +30,7 @@ struct Vendor {
     receiver: HttpsReceiver,
     drain: Id<Drain>,
     session: Session,
-    _worker: e2e::process::Process,
+    worker: e2e::process::Process,
 }
 
 impl Vendor {
@@ -43,10 +46,10 @@ impl Vendor {
         destination["ca_certificates"] = receiver.authority().into();
         let address = format!("https://localhost:{}{path}", receiver.address().port());
         let mut credentials = credentials;
-        if kind == "sumologic" {
-            credentials["url"] = address.into();
-        } else {
-            destination["url"] = address.into();
+        match kind {
+            "sumologic" | "slack" => credentials["url"] = address.into(),
+            "s3" => destination["endpoint"] = address.into(),
+            _ => destination["url"] = address.into(),
         }
         let drain = world.drain(kind, destination, credentials).await?;
         world.change(drain, "control_sequences = 'keep'").await?;
@@ -60,7 +63,7 @@ impl Vendor {
             "16777216",
         ])?;
         let session = world.session();
-        Ok(Self { world, receiver, drain, session, _worker: worker })
+        Ok(Self { world, receiver, drain, session, worker })
     }
 
     /// Appends a session of 100 lines, one of them hostile.
@@ -697,6 +700,19 @@ async fn syslog_vendors_get_lines_that_end_in_lf_with_their_token() -> Result<()
     Ok(())
 }
 
+/// Fails unless a request is signed as Standard Webhooks says, a moment ago.
+fn is_signed(request: &Received, secret: &[u8]) -> Result<()> {
+    let at: u64 = request.header("webhook-timestamp").parse()?;
+    let age = request.at.duration_since(std::time::UNIX_EPOCH)?.as_secs().abs_diff(at);
+    assert!(age < 60, "{age}");
+    let signed = request.header("webhook-signature").strip_prefix("v1,").context("no v1")?;
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret);
+    let message =
+        [format!("{}.{at}.", request.header("webhook-id")).as_bytes(), &request.sent].concat();
+    aws_lc_rs::hmac::verify(&key, &message, &STANDARD.decode(signed)?)
+        .map_err(|_| anyhow::anyhow!("the signature is wrong"))
+}
+
 #[tokio::test]
 async fn an_own_server_gets_signed_requests_in_zstd() -> Result<()> {
     let secret = b"twenty-four bytes or more";
@@ -713,15 +729,7 @@ async fn an_own_server_gets_signed_requests_in_zstd() -> Result<()> {
         assert_eq!(request.header("content-encoding"), "zstd");
         assert_eq!(request.header("authorization"), "Bearer t0ken");
         assert_eq!(request.header("webhook-id"), request.header("spillway-batch-id"));
-        let at: u64 = request.header("webhook-timestamp").parse()?;
-        let age = request.at.duration_since(std::time::UNIX_EPOCH)?.as_secs().abs_diff(at);
-        assert!(age < 60, "{age}");
-        let signed = request.header("webhook-signature").strip_prefix("v1,").context("no v1")?;
-        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret);
-        let message =
-            [format!("{}.{at}.", request.header("webhook-id")).as_bytes(), &request.sent].concat();
-        aws_lc_rs::hmac::verify(&key, &message, &STANDARD.decode(signed)?)
-            .map_err(|_| anyhow::anyhow!("the signature is wrong"))?;
+        is_signed(request, secret)?;
     }
     assert_eq!(requests[0].header("webhook-id"), requests[1].header("webhook-id"));
     let lines = vendor.receiver.accepted_lines()?;

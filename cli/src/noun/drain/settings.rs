@@ -7,15 +7,19 @@ use serde_json::{Map, Value, json};
 use super::Name;
 use crate::prompt::file_text;
 
+mod bucket;
 mod destinations;
+mod events;
 mod lines;
 
+use bucket::{BucketKey, S3Destination};
 use destinations::{
     DatadogDestination, Destination, ElasticsearchDestination, HttpsDestination,
     InsightOpsDestination, LokiDestination, MezmoDestination, OtlpDestination,
     PapertrailDestination, SignIn, SolarWindsDestination, SplunkDestination, SumoLogicDestination,
     SyslogDestination,
 };
+use events::{SlackDestination, WebhookDestination};
 use lines::LineOptions;
 pub(crate) use lines::resolve;
 
@@ -47,6 +51,12 @@ pub(crate) enum Create {
     Solarwinds(New<SolarWindsDestination>),
     /// Rapid7 InsightOps, formerly Logentries.
     Insightops(New<InsightOpsDestination>),
+    /// Objects in a bucket of Amazon S3 or of a server like it (MinIO, R2, Ceph).
+    S3(New<S3Destination>),
+    /// Messages in a channel of Slack; events only, no output.
+    Slack(New<SlackDestination>),
+    /// An HTTPS POST for each event to a server of your own; events only, no output.
+    Webhook(New<WebhookDestination>),
 }
 
 /// A drain to create.
@@ -134,13 +144,13 @@ pub(crate) struct Changes {
     /// The name that the receiver's certificate must have (syslog); empty: the host.
     #[arg(long, value_name = "NAME")]
     server_name: Option<String>,
-    /// The receiver's address (HTTPS).
+    /// The receiver's address (HTTPS, webhook).
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// What a batch looks like (HTTPS).
     #[arg(long, value_parser = ["json-lines", "json-array", "logplex"])]
     format: Option<String>,
-    /// How a batch is compressed (HTTPS).
+    /// How a batch is compressed (HTTPS, S3).
     #[arg(long, value_parser = ["gzip", "zstd", "none"])]
     compression: Option<String>,
     /// Another field of the destination, as `drain show` calls it, and its value, as text or JSON: site=datadoghq.eu,
@@ -155,15 +165,17 @@ pub(crate) struct Changes {
     #[command(flatten)]
     sign_in: SignIn,
     #[command(flatten)]
+    access_key: BucketKey,
+    #[command(flatten)]
     identity: Identity,
-    /// A file with the secret that requests are signed with (HTTPS); - for standard input.
+    /// A file with the secret that requests are signed with (HTTPS, webhook); - for standard input.
     #[arg(long, value_name = "FILE")]
     signing_secret_file: Option<String>,
-    /// A file with the source's address (Sumo Logic); - for standard input.
+    /// A file with the address that is a secret (Sumo Logic, Slack); - for standard input.
     #[arg(long, value_name = "FILE")]
     url_file: Option<String>,
     /// Send no credentials any more. (New ones replace all of the old ones.)
-    #[arg(long, alias = "remove-headers", conflicts_with_all = ["header", "header_file", "token_file", "username", "signing_secret_file", "url_file", "client_certificate_file"])]
+    #[arg(long, alias = "remove-headers", conflicts_with_all = ["header", "header_file", "token_file", "username", "signing_secret_file", "url_file", "access_key_id", "client_certificate_file"])]
     remove_credentials: bool,
     #[command(flatten)]
     options: Options,
@@ -185,6 +197,9 @@ impl Create {
             Self::Papertrail(new) => new.body(),
             Self::Solarwinds(new) => new.body(),
             Self::Insightops(new) => new.body(),
+            Self::S3(new) => new.body(),
+            Self::Slack(new) => new.body(),
+            Self::Webhook(new) => new.body(),
         }
     }
 }
@@ -256,6 +271,7 @@ impl Changes {
             insert(&mut body, "handle", json!(handle));
         }
         let mut credentials = self.sign_in.read()?;
+        credentials.extend(self.access_key.read()?);
         credentials.extend(self.identity.read()?);
         let files = [("signing_secret", self.signing_secret_file), ("url", self.url_file)];
         credentials.extend(secrets(files)?);

@@ -31,6 +31,7 @@ fn got(line: &Line<'_>) -> Got {
 fn wanted() -> Wanted {
     Wanted {
         sources: vec![Source::EphemeralSession],
+        events_only: false,
         cuts: Cuts { limit: 16, redraws: Redraws::Keep },
         control_sequences: ControlSequences::Keep,
         open_limit: 1 << 20,
@@ -249,4 +250,39 @@ fn lines_that_begin_nothing_go_on_the_line_before() {
         ]
     );
     assert_eq!(of(Channel::Stderr), [line("err", 0, false)]);
+}
+
+#[test]
+fn who_wants_events_only_gets_no_output_and_the_position_moves_on() {
+    let acts = vec![
+        vec![(0, 0, Vec::new()), (0, 5, b"printed\nand open".to_vec()), (0, 3, Vec::new())],
+        vec![(0, 5, b" still".to_vec()), (0, 1, Vec::new()), (0, 2, b"x".to_vec())],
+    ];
+    let wanted = Wanted { events_only: true, ..wanted() };
+    let mut assembler = Assembler::new(wanted, Checkpoint::default());
+    let mut events = Vec::new();
+    for (block, number) in blocks(&acts).iter().zip(1..) {
+        let position = Position { xid: number, seq: 1 };
+        assembler.begin_block(position);
+        for record in block {
+            assembler.push(record, &mut |line| events.push(line.event));
+        }
+        assembler.end_block();
+        let all = Checkpoint { low: position, high: position, open: OpenOffsets::new() };
+        assert_eq!(assembler.checkpoint(), Some(all));
+    }
+    assert_eq!(events, ["shell", "exit"]);
+}
+
+#[test]
+fn of_lines_only_those_about_the_platform_itself_are_events() {
+    let wanted =
+        Wanted { sources: vec![Source::App, Source::Activity], events_only: true, ..wanted() };
+    let taken = |source: Source, event: Event| {
+        let origin = Arc::new(Origin { source, ..(*origin()).clone() });
+        wanted.takes(&Record { origin, seq: 0, at: Timestamp::default(), event })
+    };
+    let line = || Event::Line { bytes: b"a".as_slice().into() };
+    assert!(taken(Source::Activity, line()) && !taken(Source::App, line()));
+    assert!(taken(Source::App, Event::Shell) && !taken(Source::Database, Event::Shell));
 }

@@ -114,6 +114,31 @@ fn options_of_lines_are_added_to_those_that_a_drain_has() {
 }
 
 #[test]
+fn a_bucket_is_told_its_access_key_and_nothing_that_was_not_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    std::fs::write(&file, "abc\n").unwrap();
+    let key = format!("--access-key-id|AKIA1|--secret-access-key-file|{}", file.display());
+    let body = created(&format!("s3|archive|--bucket|logs|--region|eu-central-1|{key}")).unwrap();
+    assert_eq!(
+        body["credentials"],
+        json!({ "access_key_id": "AKIA1", "secret_access_key": "abc" })
+    );
+    let destination = json!({
+        "bucket": "logs", "region": "eu-central-1", "endpoint": null, "prefix": "",
+        "compression": "gzip", "storage_class": null, "encryption": null, "kms_key_id": null,
+        "max_seconds": 60, "max_bytes": 8_388_608, "ca_certificates": null
+    });
+    assert_eq!(body["destination"], destination);
+    assert!(created("s3|archive|--bucket|logs|--region|a|--access-key-id|AKIA1").is_err());
+
+    let current = json!({ "kind": "s3", "destination": { "prefix": "", "compression": "gzip" } });
+    let body = updated(&format!("--compression|zstd|--set|prefix=a/b|{key}"), &current).unwrap();
+    assert_eq!(body["destination"], json!({ "prefix": "a/b", "compression": "zstd" }));
+    assert_eq!(body["credentials"]["access_key_id"], "AKIA1");
+}
+
+#[test]
 fn every_kind_of_the_api_can_be_created() {
     let names = [
         SyslogDestination::KIND,
@@ -128,6 +153,9 @@ fn every_kind_of_the_api_can_be_created() {
         PapertrailDestination::KIND,
         SolarWindsDestination::KIND,
         InsightOpsDestination::KIND,
+        S3Destination::KIND,
+        SlackDestination::KIND,
+        WebhookDestination::KIND,
     ];
     assert_eq!(
         names.to_vec(),
