@@ -25,6 +25,7 @@ use crate::{RunError, drain, drain_resend, drain_test};
 
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 const PAUSED_EVERY: Duration = Duration::from_secs(5);
+const FORGET_EVERY: Duration = Duration::from_mins(10);
 /// Between two looks, however much news there is.
 const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(50);
 /// Between two tries to send again what an endpoint does not take.
@@ -44,6 +45,7 @@ pub(crate) struct Supervisor {
     resending: HashMap<Id<Drain>, AbortHandle>,
     resend_failed: HashMap<Id<Drain>, Instant>,
     paused_reported: Option<Instant>,
+    forgotten: Option<Instant>,
 }
 
 struct Running {
@@ -68,6 +70,7 @@ impl Supervisor {
             resending: HashMap::new(),
             resend_failed: HashMap::new(),
             paused_reported: None,
+            forgotten: None,
         }
     }
 
@@ -149,7 +152,12 @@ impl Supervisor {
         self.test(&rows).await?;
         self.test_configurations().await?;
         self.resend(&rows).await?;
-        self.report_paused(&drains).await
+        self.report_paused(&drains).await?;
+        if self.forgotten.is_none_or(|at| at.elapsed() >= FORGET_EVERY) {
+            self.forgotten = Some(Instant::now());
+            self.context.store.forget_drain_history().await?;
+        }
+        Ok(())
     }
 
     /// Lets go of drains above the share, in the order of their ids: each worker its own way would

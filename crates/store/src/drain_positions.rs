@@ -241,6 +241,17 @@ impl Store {
         .await?)
     }
 
+    /// Forgets how drains fared more than a day ago, and tests that old.
+    pub async fn forget_drain_history(&self) -> Result<(), StoreError> {
+        sqlx::query("delete from drain_minutes where minute < now() - interval '1 day'")
+            .execute(&self.pool)
+            .await?;
+        sqlx::query("delete from drain_tests where requested_at < now() - interval '1 day'")
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
     /// Writes the lag of a paused drain, which nobody owns: records, bytes, seconds.
     pub async fn report_paused_lag(
         &self,
