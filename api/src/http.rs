@@ -3,6 +3,7 @@
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{Resource, Route};
 
+pub(crate) mod activity;
 pub(crate) mod answer;
 pub(crate) mod apps;
 pub(crate) mod databases;
@@ -109,6 +110,7 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
         .service(at("/v1/log-drains/{id}/pause").route(post().to(log_drains::pause)))
         .service(at("/v1/log-drains/{id}/resume").route(post().to(log_drains::resume)))
         .service(at("/v1/log-drains/{id}/test").route(post().to(log_drains::test)))
+        .service(at("/v1/environments/{id}/activity").route(get().to(activity::list)))
         .service(at("/v1/environments/{id}/ephemeral-sessions").route(get().to(sessions::list)))
         .service(at("/v1/apps/{id}/ephemeral-sessions").route(post().to(sessions::open)))
         .service(at("/v1/ephemeral-sessions/{id}").route(get().to(sessions::show)));

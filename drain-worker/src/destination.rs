@@ -12,7 +12,7 @@ pub(crate) mod splunk_hec;
 pub(crate) mod sumologic;
 pub(crate) mod syslog_tls;
 
-pub(crate) use http::HttpConfigError;
+pub(crate) use http::{HttpClient, HttpConfigError, uri};
 
 use std::time::Duration;
 

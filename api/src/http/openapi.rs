@@ -7,7 +7,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
 use crate::http::{
-    apps, databases, environments, health, log_drains, me, problem, sessions, sign_in,
+    activity, apps, databases, environments, health, log_drains, me, problem, sessions, sign_in,
 };
 
 /// Every failure of every operation.
@@ -71,6 +71,7 @@ impl Modify for BearerTokens {
         databases::list, databases::create, databases::show, databases::update, databases::delete,
         log_drains::list, log_drains::create, log_drains::show, log_drains::update,
         log_drains::delete, log_drains::pause, log_drains::resume, log_drains::test,
+        activity::list,
         sessions::list, sessions::open, sessions::show,
     )
 )]

@@ -17,6 +17,7 @@ mod https_post;
 mod rules;
 mod syslog_tls;
 mod vendors;
+mod webhook;
 
 pub use credentials::{Credentials, Wanted};
 pub use https_post::{BodyFormat, Compression, HttpsPost, Keys};
@@ -25,6 +26,7 @@ pub use vendors::{
     Datadog, Elasticsearch, InsightOps, LogDna, Loki, OtlpHttp, Papertrail, SolarWinds, SplunkHec,
     SumoLogic,
 };
+pub use webhook::{check_signing_secret, check_webhook_url};
 
 /// What a kind of destination is told.
 trait Configuration: Serialize + DeserializeOwned {

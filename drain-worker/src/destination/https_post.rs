@@ -1,17 +1,10 @@
 //! A customer's own web server.
 //!
 //! Each batch has a `Spillway-Batch-Id`, which stays the same when it is sent again. With a signing
-//! secret, requests are signed as Standard Webhooks 1.0 says: `webhook-signature` is over id, time of
-//! the attempt and the body as it is sent, so after its compression.
+//! secret, requests are signed as Standard Webhooks 1.0 says, over the body after its compression.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use aws_lc_rs::hmac;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use destinations::{BodyFormat, Compression, Credentials, HttpsPost as Config};
 use hyper::header::{HeaderName, HeaderValue};
-use model::Secret;
 use serde_json::Value;
 use url::Url;
 
@@ -21,10 +14,11 @@ use crate::egress::Egress;
 use crate::encode::Encode;
 use crate::encode::json::JsonEncoder;
 use crate::encode::logplex::LogplexEncoder;
+use crate::signing::Signer;
 
 pub(crate) struct HttpsPost {
     format: BodyFormat,
-    signing: Option<hmac::Key>,
+    signing: Option<Signer>,
 }
 
 /// The encoder and the destination.
@@ -57,23 +51,11 @@ pub(crate) fn prepare(
         None => None,
         Some(secret) => {
             client.mask(secret);
-            Some(signing_key(secret).ok_or(HttpConfigError::Missing("signing_secret"))?)
+            Some(Signer::new(secret).ok_or(HttpConfigError::Missing("signing_secret"))?)
         }
     };
     let kind = HttpsPost { format: config.format, signing };
     Ok((encoder, Posting::new(client, &url, content_type, packer, kind)?))
-}
-
-fn signing_key(secret: &Secret<String>) -> Option<hmac::Key> {
-    let key = STANDARD.decode(secret.expose().strip_prefix("whsec_")?).ok()?;
-    Some(hmac::Key::new(hmac::HMAC_SHA256, &key))
-}
-
-fn signature(key: &hmac::Key, id: &str, seconds: u64, body: &[u8]) -> String {
-    let mut context = hmac::Context::with_key(key);
-    context.update(format!("{id}.{seconds}.").as_bytes());
-    context.update(body);
-    format!("v1,{}", STANDARD.encode(context.sign()))
 }
 
 impl Post for HttpsPost {
@@ -91,11 +73,8 @@ impl Post for HttpsPost {
             headers.push(("logplex-msg-count", batch.lines().to_string()));
             headers.push(("logplex-frame-id", id.to_ascii_uppercase()));
         }
-        if let Some(key) = &self.signing {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            headers.push(("webhook-id", id.clone()));
-            headers.push(("webhook-timestamp", now.to_string()));
-            headers.push(("webhook-signature", signature(key, &id, now, body)));
+        if let Some(signer) = &self.signing {
+            headers.extend(signer.headers(&id, body));
         }
         headers
             .into_iter()
@@ -114,20 +93,5 @@ impl Post for HttpsPost {
                 serde_json::json!({ "id": id, "message": text })
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The example of the Standard Webhooks specification's reference libraries.
-    #[test]
-    fn signatures_are_those_of_standard_webhooks() {
-        let secret = Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned());
-        let key = signing_key(&secret).unwrap();
-        let body = br#"{"test": 2432232314}"#;
-        let signature = signature(&key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body);
-        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::Timestamp;
-use store::drain_positions::{DrainFailure, RejectedLine};
+use store::drain_positions::{DrainFailure, DrainHealth, RejectedLine};
 use tokio::sync::Notify;
 
 use crate::lines::Checkpoint;
@@ -41,7 +41,7 @@ pub(super) struct State {
     pub(super) delivered: i64,
     pub(super) delivered_bytes: usize,
     pub(super) rejected: Vec<RejectedLine>,
-    pub(super) failure: Option<DrainFailure>,
+    pub(super) health: DrainHealth,
 }
 
 impl Status {
@@ -67,9 +67,14 @@ impl Status {
     pub(crate) fn failed(&self, message: &str) {
         let now = Timestamp::now().date_time();
         let mut state = self.state();
-        let since = state.failure.as_ref().map_or(now, |failure| failure.since);
+        let (since, has_worked) = match &state.health {
+            DrainHealth::Unknown => (now, false),
+            DrainHealth::Works => (now, true),
+            DrainHealth::Fails { failure, has_worked } => (failure.since, *has_worked),
+        };
         let error = message.replace('\0', "").chars().take(LONGEST_ERROR).collect();
-        state.failure = Some(DrainFailure { since, error, at: now });
+        let failure = DrainFailure { since, error, at: now };
+        state.health = DrainHealth::Fails { failure, has_worked };
         drop(state);
         self.changed.notify_one();
     }
@@ -81,7 +86,7 @@ impl Status {
         state.delivered += i64::try_from(lines).unwrap_or(i64::MAX);
         state.delivered_bytes += bytes;
         if lines > 0 {
-            state.failure = None;
+            state.health = DrainHealth::Works;
         }
         if checkpoint.is_some() {
             state.checkpoint = checkpoint;
@@ -128,6 +133,22 @@ impl Status {
         self.changed.notify_one();
     }
 
+    /// Nothing is left to deliver: what failed before this worker had the drain fails no more, unless it
+    /// has been tried. Answers whether that is news.
+    pub(super) fn nothing_waits(&self) -> bool {
+        let mut state = self.state();
+        let is_news = matches!(state.health, DrainHealth::Unknown);
+        if is_news {
+            state.health = DrainHealth::Works;
+        }
+        is_news
+    }
+
+    /// Whether the last thing that was tried failed.
+    pub(super) fn fails(&self) -> bool {
+        matches!(self.state().health, DrainHealth::Fails { .. })
+    }
+
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -135,7 +156,7 @@ impl Status {
     /// Takes what is to be written; then it is [`Self::written`] or [put back](Self::put_back).
     pub(super) fn take(&self) -> State {
         let mut state = self.state();
-        let rest = State { failure: state.failure.clone(), ..State::default() };
+        let rest = State { health: state.health.clone(), ..State::default() };
         std::mem::replace(&mut *state, rest)
     }
 
