@@ -67,6 +67,7 @@ const TABLE: &[(&str, Expected)] = &[
     ("POST /v1/log-drains/{id}/pause", CHANGE),
     ("POST /v1/log-drains/{id}/resume", CHANGE),
     ("POST /v1/log-drains/{id}/test", CHANGE),
+    ("GET /v1/environments/{id}/activity", READ),
     ("GET /v1/environments/{id}/ephemeral-sessions", [401, 404, 200, 200, 200, 200, 403]),
     ("POST /v1/apps/{id}/ephemeral-sessions", [401, 404, 201, 201, 201, 403, 403]),
     // The session is the owner's: an engineer sees own ones only, and others do not exist.
