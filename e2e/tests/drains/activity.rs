@@ -91,10 +91,6 @@ async fn activity_reaches_a_drain_that_takes_it_and_no_other() -> Result<()> {
         assert_eq!(line.field("environment"), "production");
         assert_eq!(line.text(), said);
         let at = Timestamp::from_nanos(nanos(row.get(1))?);
-        assert_eq!(
-            line.field("time").trim_end_matches('Z').len(),
-            "2026-01-02T03:04:05.".len() + 9
-        );
         assert!(line.field("time").starts_with(at.to_string().trim_end_matches('Z')));
     }
     Ok(())

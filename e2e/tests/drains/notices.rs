@@ -126,8 +126,13 @@ async fn failure_and_recovery_are_told_by_webhook_and_e_mail() -> Result<()> {
         }
     }
     assert!(mails[0].text.contains("503"), "{}", mails[0].text);
-    assert_eq!(world.notices().await?, (vec![], 0));
-    Ok(())
+    // The receivers know of it a little before the table does.
+    wait::until_true(
+        "all to be noted",
+        DEADLINE,
+        async || Ok(world.notices().await? == (vec![], 0)),
+    )
+    .await
 }
 
 #[tokio::test]
