@@ -15,12 +15,14 @@ use crate::authz::{Forbidden, Operation, Permit};
 use crate::keys::{KeyError, Keys};
 use crate::{Config, Settings};
 
+pub(crate) mod activity;
 pub(crate) mod apps;
 pub(crate) mod certificates;
 pub(crate) mod databases;
 pub(crate) mod environments;
 pub(crate) mod log_drains;
 pub(crate) mod me;
+pub(crate) mod notices;
 pub(crate) mod passwords;
 pub(crate) mod rate_limit;
 pub(crate) mod sessions;

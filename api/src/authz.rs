@@ -50,6 +50,7 @@ operations! {
     ReadDrains:         "see log drains",                     Owner Admin Engineer Auditor Viewer;
     ChangeDrains:       "create, change, test or delete log drains", Owner Admin;
     ReadRejectedLines:  "see lines that endpoints refused",   Owner Admin Auditor;
+    ReadActivity:       "see what was done",                  Owner Admin Engineer Auditor Viewer;
     OpenSessions:       "open ephemeral sessions",            Owner Admin Engineer;
     ReadOwnSessions:    "see ephemeral sessions",             Owner Admin Engineer Auditor;
     ReadAllSessions:    "see the ephemeral sessions of others", Owner Admin Auditor;

@@ -3,6 +3,7 @@
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{Resource, Route};
 
+pub(crate) mod activity;
 pub(crate) mod answer;
 pub(crate) mod apps;
 pub(crate) mod databases;
@@ -118,6 +119,7 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
             at("/v1/log-drains/{id}/rejected-lines/resend")
                 .route(post().to(rejected_lines::resend)),
         )
+        .service(at("/v1/environments/{id}/activity").route(get().to(activity::list)))
         .service(at("/v1/environments/{id}/ephemeral-sessions").route(get().to(sessions::list)))
         .service(at("/v1/apps/{id}/ephemeral-sessions").route(post().to(sessions::open)))
         .service(at("/v1/ephemeral-sessions/{id}").route(get().to(sessions::show)));

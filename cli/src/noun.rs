@@ -7,6 +7,7 @@ use crate::args::{Args, Global};
 use crate::client::Client;
 use crate::printer::Printer;
 
+mod activity;
 mod app;
 mod database;
 mod drain;
@@ -39,6 +40,9 @@ pub(crate) enum Command {
     /// Your API tokens, for programs.
     #[command(subcommand)]
     Token(token::Command),
+    /// What users and the platform did to log drains.
+    #[command(subcommand)]
+    Activity(activity::Command),
     /// Ephemeral sessions of the past and of now.
     #[command(subcommand)]
     Session(session::Command),
@@ -69,6 +73,7 @@ pub(crate) async fn run(command: Command, global: &Global) -> Result<()> {
         Command::Drain(command) => command.run(&context()?).await,
         Command::Key(command) => command.run(&context()?).await,
         Command::Token(command) => command.run(&context()?).await,
+        Command::Activity(command) => command.run(&context()?).await,
         Command::Session(command) => command.run(&context()?).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::{StringValueParser, TypedValueParser as _};
 use ipnet::IpNet;
+use model::Secret;
 
 /// How drains work.
 #[derive(Debug, Clone, Args)]
@@ -39,6 +41,18 @@ pub struct Settings {
     /// less, it sends more slowly; with all of it, nothing.
     #[arg(long, env = "SPILLWAY_DRAIN_REDELIVERY_BYTES", value_name = "BYTES", default_value_t = 8 * 1024 * 1024, value_parser = clap::value_parser!(u32).range(64 * 1024..=64 * 1024 * 1024))]
     pub drain_redelivery_bytes: u32,
+    /// Seconds for which a drain must fail before that is activity of its environment, and told to whom the
+    /// environment says. What follows it, too, is told once: that the drain has recovered.
+    #[arg(long, env = "SPILLWAY_DRAIN_FAILING_AFTER_SECONDS", value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub drain_failing_after_seconds: u32,
+    /// The SMTP server that sends notices to e-mail addresses: `smtps://USER:PASSWORD@HOST:465`, or
+    /// `smtp://...` with `?tls=required` (STARTTLS), or without it in plain text. On a command line others
+    /// on this machine see it: use the variable, or the file of --config.
+    #[arg(long, env = "SPILLWAY_SMTP_URL", value_name = "URL", hide_env_values = true, requires = "smtp_from", value_parser = StringValueParser::new().map(Secret::new))]
+    pub smtp_url: Option<Secret<String>>,
+    /// The sender of those e-mails: an address, or `Name <address>`.
+    #[arg(long, env = "SPILLWAY_SMTP_FROM", value_name = "ADDRESS")]
+    pub smtp_from: Option<String>,
     /// Connections to the database at most, without those that read the stream.
     #[arg(long, env = "SPILLWAY_DRAIN_DATABASE_CONNECTIONS", value_name = "NUMBER", default_value_t = 6, value_parser = clap::value_parser!(u32).range(3..=100))]
     pub drain_database_connections: u32,
@@ -47,6 +61,10 @@ pub struct Settings {
 impl Settings {
     pub(crate) const fn lease(&self) -> Duration {
         Duration::from_secs(self.drain_lease_seconds as u64)
+    }
+
+    pub(crate) const fn failing_after(&self) -> Duration {
+        Duration::from_secs(self.drain_failing_after_seconds as u64)
     }
 }
 

@@ -9,14 +9,13 @@ pub(crate) mod logdna;
 pub(crate) mod loki;
 pub(crate) mod otlp_http;
 pub(crate) mod s3;
-mod signing;
 pub(crate) mod slack;
 pub(crate) mod splunk_hec;
 pub(crate) mod sumologic;
 pub(crate) mod syslog_tls;
 pub(crate) mod webhook;
 
-pub(crate) use http::HttpConfigError;
+pub(crate) use http::{HttpClient, HttpConfigError, uri};
 
 use std::borrow::Cow;
 use std::time::Duration;

@@ -66,6 +66,7 @@ pub(crate) fn sources(row: &WorkableDrain) -> Vec<Source> {
         (row.drain_apps, Source::App),
         (row.drain_databases, Source::Database),
         (row.drain_ephemeral_sessions, Source::EphemeralSession),
+        (row.drain_activity, Source::Activity),
     ]
     .into_iter()
     .filter_map(|(wanted, source)| wanted.then_some(source))

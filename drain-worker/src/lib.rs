@@ -1,16 +1,19 @@
 //! Readers of the stream that deliver to customers' endpoints.
 //!
 //! Each log drain has one pipeline in one worker: it reads the stream from the drain's position,
-//! makes lines, and sends them until the endpoint has them. Workers share the drains by leases.
+//! makes lines, and sends them until the endpoint has them. Workers share the drains by leases. Beside
+//! that, each worker appends to the stream what users and the platform did, and sends notices of it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use log_stream::{ConnectError, PostgresSettings, PostgresStream};
+use log_stream::{ConnectError, LogStream, PostgresSettings, PostgresStream};
 use model::{Id, OpeningKey, Secret};
 use service::Shutdown;
 use store::{Store, StoreError};
+use tokio::sync::Notify;
 
+mod activity;
 mod batch;
 mod config;
 mod destination;
@@ -21,17 +24,22 @@ mod egress;
 mod encode;
 mod lease;
 mod lines;
+mod notices;
 mod pipeline;
 mod short_pause;
+mod signing;
 mod supervisor;
 mod tcp_state;
 mod tls;
 mod trace;
 
 pub use config::{Config, Connections, Settings};
+pub use notices::SmtpError;
 
+use activity::Appender;
 use batch::BatchLimits;
 use egress::Egress;
+use notices::{Mailer, Notifier};
 use pipeline::{Context, Reports};
 use supervisor::Supervisor;
 
@@ -52,6 +60,9 @@ pub enum StartError {
     /// The stream is not to be had.
     #[error("the drain worker cannot use the log stream: {0}")]
     Stream(#[from] ConnectError),
+    /// The mail server is not set as it must be.
+    #[error(transparent)]
+    Smtp(#[from] SmtpError),
 }
 
 /// A worker ended otherwise than by request.
@@ -65,6 +76,9 @@ pub enum RunError {
 /// A worker that has connected and not begun.
 pub struct Bound {
     supervisor: Supervisor,
+    appender: Appender,
+    notifier: Notifier,
+    store: Store,
 }
 
 /// Connects; fails if the database, the stream or the key is not to be had.
@@ -78,11 +92,15 @@ pub async fn bind(config: Config) -> Result<Bound, StartError> {
         .expose()
         .parse()
         .map_err(|e: model::InvalidKey| unusable(e.to_string()))?;
+    let mailer = match (&settings.smtp_url, &settings.smtp_from) {
+        (Some(url), Some(from)) => Some(Mailer::new(url, from)?),
+        _ => None,
+    };
     let url = &connections.drain_database_url;
     let store = Store::connect_impatiently(url, settings.drain_database_connections)?;
     store.ping().await?;
     let stream = PostgresStream::connect(PostgresSettings {
-        // A worker only reads.
+        // Of activity, which is little.
         writers: 1,
         page_bytes: 512 * 1024,
         ..PostgresSettings::new(Secret::new(url.clone()))
@@ -90,11 +108,21 @@ pub async fn bind(config: Config) -> Result<Bound, StartError> {
     .await?;
     let bytes = |setting: u32| usize::try_from(setting).unwrap_or(usize::MAX);
     let millis = |setting: u32| Duration::from_millis(setting.into());
+    let (stream, activity): (Arc<dyn LogStream>, _) = (Arc::new(stream), Arc::new(Notify::new()));
+    let appender =
+        Appender { store: store.clone(), stream: stream.clone(), news: activity.clone() };
+    let egress = Egress::new(settings.drain_allow_network.clone());
+    let notifier = Notifier {
+        store: store.clone(),
+        egress: egress.clone(),
+        opening_key: opening_key.clone(),
+        mailer,
+    };
     let context = Context {
-        reports: Reports::start(&store),
-        store,
-        stream: Arc::new(stream),
-        egress: Egress::new(settings.drain_allow_network.clone()),
+        reports: Reports::start(&store, settings.failing_after()),
+        store: store.clone(),
+        stream,
+        egress,
         batch: BatchLimits {
             bytes: bytes(settings.drain_batch_bytes),
             lines: bytes(settings.drain_batch_lines),
@@ -103,13 +131,22 @@ pub async fn bind(config: Config) -> Result<Bound, StartError> {
         redelivery_window: millis(settings.drain_redelivery_window_ms),
         redelivery_bytes: bytes(settings.drain_redelivery_bytes),
         opening_key,
+        activity,
     };
-    Ok(Bound { supervisor: Supervisor::new(context, Id::generate(), settings.lease()) })
+    let supervisor = Supervisor::new(context, Id::generate(), settings.lease());
+    Ok(Bound { supervisor, appender, notifier, store })
 }
 
 impl Bound {
     /// Works until the shutdown is requested, then gives its drains back.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
-        self.supervisor.run(shutdown).await
+        let Self { supervisor, appender, notifier, store } = self;
+        let ((), (), ended) = tokio::join!(
+            appender.run(shutdown.clone()),
+            notifier.run(shutdown.clone()),
+            supervisor.run(shutdown)
+        );
+        store.close().await;
+        ended
     }
 }

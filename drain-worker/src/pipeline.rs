@@ -12,7 +12,7 @@ use log_stream::{LogStream, Position};
 use model::{Environment, Id};
 use store::Store;
 use store::leases::Lease;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +44,8 @@ pub(crate) struct Context {
     pub(crate) redelivery_window: Duration,
     pub(crate) redelivery_bytes: usize,
     pub(crate) opening_key: model::OpeningKey,
+    /// Tells the appender of activity that there may be some.
+    pub(crate) activity: Arc<Notify>,
 }
 
 /// How long an endpoint may take for what was sent already when the pipeline is to stop.

@@ -93,7 +93,11 @@ impl Supervisor {
             // Losing an arm is safe: each only says that it is time to look again.
             tokio::select! {
                 () = shutdown.requested() => break,
-                () = wait_for(&mut news) => sleep(LOOK_AT_MOST_EVERY).await,
+                () = wait_for(&mut news) => {
+                    // Whoever changes a drain is written down.
+                    self.context.activity.notify_one();
+                    sleep(LOOK_AT_MOST_EVERY).await;
+                }
                 () = sleep(LOOK_EVERY) => {}
                 Some(ended) = self.pipelines.join_next() => self.ended(ended.ok()).await,
                 Some(tested) = self.tests.join_next() => self.tested(tested.ok()).await,
@@ -306,7 +310,6 @@ impl Supervisor {
         let stopped = timeout(STOP_DEADLINE, ended).await.is_ok();
         self.pipelines.shutdown().await;
         self.leases.leave().await;
-        self.context.store.close().await;
         if stopped { Ok(()) } else { Err(RunError::NotStopped(STOP_DEADLINE)) }
     }
 }

@@ -28,7 +28,8 @@ impl Endpoints {
         std::fs::write(&syslog_ca, rsyslog.authority())?;
         std::fs::write(&https_ca, https.authority())?;
         let (port, ca) = (rsyslog.port().to_string(), syslog_ca.display().to_string());
-        let place = ["--environment", "production"];
+        // Without what was done to the drains themselves: what comes is the sessions'.
+        let place = ["--environment", "production", "--activity=false"];
         let create = ["drain", "create", "syslog", "syslog", "--host", "localhost"];
         cli.run(&[&create[..], &["--port", &port, "--ca-file", &ca], &place].concat()).await?;
         let (url, ca) = (https.url(), https_ca.display().to_string());

@@ -16,6 +16,7 @@ pub mod postgres;
 pub mod process;
 pub mod rsyslog;
 pub mod services;
+pub mod smtp_receiver;
 pub mod terminal;
 pub mod tls_sink;
 pub mod tmpfs;

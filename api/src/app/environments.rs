@@ -1,10 +1,11 @@
 //! Environments and their session policy.
 
-use model::{Handle, Id, Organization};
+use model::{Environment as EnvironmentKind, Handle, Id, Organization};
 use serde::Deserialize;
 use store::environments::{Deletion, Environment, EnvironmentChange};
 use utoipa::ToSchema;
 
+use crate::app::notices::NoticesPatch;
 use crate::app::{App, AppError, Caller, PageRequest, handle_taken};
 use crate::authz::{ChangeEnvironments, Permit, ReadEnvironments};
 use model::validation::Checks;
@@ -24,6 +25,8 @@ pub(crate) struct NewEnvironment {
     cpu_limit_millis: Option<i32>,
     /// Processes in a session's container: 8 to 100000.
     pids_limit: Option<i32>,
+    /// Who is told of log drains that fail; nobody, if left out.
+    notices: Option<NoticesPatch>,
 }
 
 /// What to change; what is left out stays. Limits hold for sessions that begin afterwards.
@@ -41,10 +44,19 @@ pub(crate) struct EnvironmentPatch {
     cpu_limit_millis: Option<i32>,
     /// Processes in a session's container: 8 to 100000.
     pids_limit: Option<i32>,
+    /// Who is told of log drains that fail.
+    notices: Option<NoticesPatch>,
 }
 
-fn checked(change: EnvironmentChange) -> Result<EnvironmentChange, AppError> {
+/// Checks what is to be set in the environment `id`.
+fn checked(
+    app: &App,
+    id: Id<EnvironmentKind>,
+    mut change: EnvironmentChange,
+    notices: Option<NoticesPatch>,
+) -> Result<EnvironmentChange, AppError> {
     let mut checks = Checks::default();
+    change.notices = notices.unwrap_or_default().checked(app, id, &mut checks);
     checks.rule(
         change.idle_limit_seconds.is_none_or(|seconds| (10..=604_800).contains(&seconds)),
         "idle_limit_seconds",
@@ -98,15 +110,17 @@ pub(crate) async fn create(
     permit: Permit<ChangeEnvironments, Id<Organization>>,
     request: NewEnvironment,
 ) -> Result<Environment, AppError> {
-    let policy = checked(EnvironmentChange {
-        handle: None,
+    let id = Id::generate();
+    let policy = EnvironmentChange {
         idle_limit_seconds: request.idle_limit_seconds,
         memory_limit_bytes: request.memory_limit_bytes,
         cpu_limit_millis: request.cpu_limit_millis,
         pids_limit: request.pids_limit,
-    })?;
+        ..EnvironmentChange::default()
+    };
+    let policy = checked(app, id, policy, request.notices)?;
     app.store
-        .create_environment(*permit.thing(), &request.handle, &policy)
+        .create_environment(id, *permit.thing(), &request.handle, &policy)
         .await
         .map_err(handle_taken("environments_handle"))
 }
@@ -123,15 +137,18 @@ pub(crate) async fn update(
     expected_revision: Option<i64>,
     patch: EnvironmentPatch,
 ) -> Result<Environment, AppError> {
-    let change = checked(EnvironmentChange {
+    let id = permit.thing().id;
+    let change = EnvironmentChange {
         handle: patch.handle,
         idle_limit_seconds: patch.idle_limit_seconds,
         memory_limit_bytes: patch.memory_limit_bytes,
         cpu_limit_millis: patch.cpu_limit_millis,
         pids_limit: patch.pids_limit,
-    })?;
+        ..EnvironmentChange::default()
+    };
+    let change = checked(app, id, change, patch.notices)?;
     app.store
-        .update_environment(permit.thing().id, expected_revision, &change)
+        .update_environment(id, expected_revision, &change)
         .await
         .map_err(handle_taken("environments_handle"))?
         .ok_or(AppError::RevisionChanged)

@@ -46,6 +46,7 @@ pub(crate) enum Redraws {
 /// least.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub(crate) struct LogDrainToCreate {
     /// Unique among the environment's log drains.
     #[schema(value_type = String, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
@@ -67,6 +68,9 @@ pub(crate) struct LogDrainToCreate {
     /// Takes what ephemeral sessions show.
     #[serde(default)]
     drain_ephemeral_sessions: bool,
+    /// Takes what users and the platform did in the environment.
+    #[serde(default)]
+    drain_activity: bool,
     /// What becomes of terminals' control sequences; `strip`, if left out.
     control_sequences: Option<ControlSequences>,
     /// What becomes of lines that are drawn again; `keep`, if left out.
@@ -97,6 +101,8 @@ pub(crate) struct LogDrainPatch {
     drain_databases: Option<bool>,
     /// Takes what ephemeral sessions show.
     drain_ephemeral_sessions: Option<bool>,
+    /// Takes what users and the platform did in the environment.
+    drain_activity: Option<bool>,
     /// What becomes of terminals' control sequences.
     control_sequences: Option<ControlSequences>,
     /// What becomes of lines that are drawn again.
@@ -144,25 +150,24 @@ pub(crate) async fn create(
     let environment = permit.thing().id;
     let Checked { destination, credentials, options } =
         check_new(app, environment, &request).await?;
+    let drain = NewLogDrain {
+        id,
+        environment_id: environment,
+        handle: request.handle,
+        kind: request.kind.as_str(),
+        destination,
+        sealed_credentials: credentials
+            .map(|credentials| app.keys.worker.seal(id.uuid(), credentials.expose())),
+        drain_apps: request.drain_apps,
+        drain_databases: request.drain_databases,
+        drain_ephemeral_sessions: request.drain_ephemeral_sessions,
+        drain_activity: request.drain_activity,
+        control_sequences: request.control_sequences.unwrap_or(ControlSequences::Strip).as_str(),
+        redraws: request.redraws.unwrap_or(Redraws::Keep).as_str(),
+        options,
+    };
     app.store
-        .create_log_drain(&NewLogDrain {
-            id,
-            environment_id: environment,
-            handle: request.handle,
-            kind: request.kind.as_str(),
-            destination,
-            sealed_credentials: credentials
-                .map(|credentials| app.keys.worker.seal(id.uuid(), credentials.expose())),
-            drain_apps: request.drain_apps,
-            drain_databases: request.drain_databases,
-            drain_ephemeral_sessions: request.drain_ephemeral_sessions,
-            control_sequences: request
-                .control_sequences
-                .unwrap_or(ControlSequences::Strip)
-                .as_str(),
-            redraws: request.redraws.unwrap_or(Redraws::Keep).as_str(),
-            options,
-        })
+        .create_log_drain(&drain, permit.user())
         .await
         .map_err(handle_taken(HANDLES))?
         .ok_or(AppError::NotFound)
@@ -192,13 +197,15 @@ pub(crate) async fn update(
         drain_apps: patch.drain_apps,
         drain_databases: patch.drain_databases,
         drain_ephemeral_sessions: patch.drain_ephemeral_sessions,
+        drain_activity: patch.drain_activity,
         control_sequences: patch.control_sequences.map(ControlSequences::as_str),
         redraws: patch.redraws.map(Redraws::as_str),
         options,
     };
+    // What was checked was this revision, so no other is changed.
+    let revision = Some(expected_revision.unwrap_or(drain.revision));
     app.store
-        // What was checked was this revision, so no other is changed.
-        .update_log_drain(drain.id, Some(expected_revision.unwrap_or(drain.revision)), &change)
+        .update_log_drain(drain.id, revision, &change, permit.user())
         .await
         .map_err(handle_taken(HANDLES))?
         .ok_or(AppError::RevisionChanged)
@@ -210,7 +217,10 @@ pub(crate) async fn pause(
     permit: Permit<ChangeDrains, LogDrain>,
     paused: bool,
 ) -> Result<LogDrain, AppError> {
-    app.store.pause_log_drain(permit.thing().id, paused).await?.ok_or(AppError::NotFound)
+    app.store
+        .pause_log_drain(permit.thing().id, paused, permit.user())
+        .await?
+        .ok_or(AppError::NotFound)
 }
 
 /// Deletes a log drain; what it has not delivered it never will.
@@ -219,7 +229,8 @@ pub(crate) async fn delete(
     permit: Permit<ChangeDrains, LogDrain>,
     expected_revision: Option<i64>,
 ) -> Result<(), AppError> {
-    let done = app.store.delete_log_drain(permit.thing().id, expected_revision).await?;
+    let drain = permit.thing().id;
+    let done = app.store.delete_log_drain(drain, expected_revision, permit.user()).await?;
     if done { Ok(()) } else { Err(AppError::RevisionChanged) }
 }
 
@@ -228,7 +239,7 @@ pub(crate) async fn skip(
     app: &App,
     permit: Permit<ChangeDrains, LogDrain>,
 ) -> Result<LogDrain, AppError> {
-    app.store.skip_log_drain(permit.thing().id).await?.ok_or(AppError::NotFound)
+    app.store.skip_log_drain(permit.thing().id, permit.user()).await?.ok_or(AppError::NotFound)
 }
 
 /// Lines that a drain's endpoint refused.
@@ -337,8 +348,15 @@ async fn check_new(
     let destination = checks.keep(request.kind.checked(request.destination.clone()));
     let credentials = request.credentials.clone().unwrap_or_default().checked(request.kind);
     let credentials = checks.keep(credentials).flatten();
-    let sources = [request.drain_apps, request.drain_databases, request.drain_ephemeral_sessions];
-    check_sources(&mut checks, sources);
+    check_sources(
+        &mut checks,
+        [
+            request.drain_apps,
+            request.drain_databases,
+            request.drain_ephemeral_sessions,
+            request.drain_activity,
+        ],
+    );
     let options = check_options(app, &mut checks, environment, &request.options).await?;
     checks.finish()?;
     Ok(Checked { destination: destination.unwrap_or_default(), credentials, options })
@@ -373,6 +391,7 @@ async fn check_patch(
             patch.drain_apps.unwrap_or(drain.drain_apps),
             patch.drain_databases.unwrap_or(drain.drain_databases),
             patch.drain_ephemeral_sessions.unwrap_or(drain.drain_ephemeral_sessions),
+            patch.drain_activity.unwrap_or(drain.drain_activity),
         ],
     );
     let options = match &patch.options {
@@ -403,10 +422,10 @@ async fn check_options(
     serde_json::to_value(options).map_err(|error| AppError::Internal(error.to_string()))
 }
 
-fn check_sources(checks: &mut Checks, sources: [bool; 3]) {
+fn check_sources(checks: &mut Checks, sources: [bool; 4]) {
     checks.rule(
         sources.contains(&true),
         "drain_apps",
-        "drain_apps, drain_databases or drain_ephemeral_sessions must be true",
+        "drain_apps, drain_databases, drain_ephemeral_sessions or drain_activity must be true",
     );
 }

@@ -4,6 +4,7 @@ use actix_web::{HttpResponse, web};
 use model::{Environment as EnvironmentKind, Handle, Id, Organization};
 use serde::Serialize;
 use store::environments::Environment as Stored;
+use store::notices::NoticeSettings;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
@@ -31,12 +32,41 @@ struct Environment {
     cpu_limit_millis: i32,
     /// Processes in a session's container.
     pids_limit: i32,
+    /// Who is told of log drains that fail.
+    notices: Notices,
     /// Raised by each change; the ETag.
     revision: i64,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
     updated_at: OffsetDateTime,
+}
+
+/// Who is told that a log drain has failed for some minutes, and that it has recovered after that.
+#[derive(Serialize, ToSchema)]
+struct Notices {
+    /// An https URL that is posted to, in the form of Standard Webhooks.
+    webhook_url: Option<String>,
+    /// Whether posts are signed; the secret is never shown.
+    has_webhook_secret: bool,
+    /// E-mail addresses.
+    emails: Vec<String>,
+    /// What last went wrong with a notice, if anything did. It is tried again for more than an hour.
+    last_error: Option<String>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    last_error_at: Option<OffsetDateTime>,
+}
+
+impl From<NoticeSettings> for Notices {
+    fn from(stored: NoticeSettings) -> Self {
+        Self {
+            webhook_url: stored.webhook_url,
+            has_webhook_secret: stored.has_webhook_secret,
+            emails: stored.emails,
+            last_error: stored.last_error,
+            last_error_at: stored.last_error_at,
+        }
+    }
 }
 
 impl From<Stored> for Environment {
@@ -49,6 +79,7 @@ impl From<Stored> for Environment {
             memory_limit_bytes: stored.memory_limit_bytes,
             cpu_limit_millis: stored.cpu_limit_millis,
             pids_limit: stored.pids_limit,
+            notices: stored.notices.into(),
             revision: stored.revision,
             created_at: stored.created_at,
             updated_at: stored.updated_at,

@@ -38,6 +38,8 @@ struct LogDrain {
     drain_databases: bool,
     /// Takes what ephemeral sessions show.
     drain_ephemeral_sessions: bool,
+    /// Takes what users and the platform did in the environment.
+    drain_activity: bool,
     #[schema(value_type = ControlSequences)]
     control_sequences: String,
     #[schema(value_type = Redraws)]
@@ -165,6 +167,7 @@ impl From<Stored> for LogDrain {
             drain_apps: stored.drain_apps,
             drain_databases: stored.drain_databases,
             drain_ephemeral_sessions: stored.drain_ephemeral_sessions,
+            drain_activity: stored.drain_activity,
             control_sequences: stored.control_sequences,
             redraws: stored.redraws,
             options: stored.options,

@@ -7,8 +7,8 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
 use crate::http::{
-    apps, databases, environments, health, log_drains, me, problem, rejected_lines, sessions,
-    sign_in,
+    activity, apps, databases, environments, health, log_drains, me, problem, rejected_lines,
+    sessions, sign_in,
 };
 
 /// Every failure of every operation.
@@ -74,6 +74,7 @@ impl Modify for BearerTokens {
         log_drains::delete, log_drains::pause, log_drains::resume, log_drains::skip,
         log_drains::test, log_drains::verify, log_drains::verify_change, rejected_lines::list,
         rejected_lines::resend,
+        activity::list,
         sessions::list, sessions::open, sessions::show,
     )
 )]

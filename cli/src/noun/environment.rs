@@ -9,6 +9,10 @@ use crate::printer::Column;
 use crate::prompt::confirm_deletion;
 use crate::select::{EnvironmentChoice, field, organization_id};
 
+mod notices;
+
+use notices::Notices;
+
 const COLUMNS: &[Column] = &[
     ("HANDLE", "/handle"),
     ("IDLE LIMIT S", "/idle_limit_seconds"),
@@ -36,6 +40,8 @@ pub(crate) enum Command {
         organization: Option<String>,
         #[command(flatten)]
         policy: Policy,
+        #[command(flatten)]
+        notices: Notices,
     },
     /// Change an environment.
     Update {
@@ -46,6 +52,8 @@ pub(crate) enum Command {
         new_handle: Option<String>,
         #[command(flatten)]
         policy: Policy,
+        #[command(flatten)]
+        notices: Notices,
     },
     /// Delete an environment.
     Delete {
@@ -122,16 +130,18 @@ impl Command {
                 printer.list(&items, COLUMNS)
             }
             Self::Show(name) => printer.item(&name.find(context).await?),
-            Self::Create { handle, organization, policy } => {
+            Self::Create { handle, organization, policy, notices } => {
                 let organization = organization_id(client, organization.as_deref()).await?;
                 let mut body = policy.fields();
+                notices.insert_into(&mut body)?;
                 body.insert("handle".to_owned(), json!(handle));
                 let path = ["organizations", &organization, "environments"];
                 let answer = client.post(&path, &Value::Object(body)).await?;
                 printer.done(&answer.body, &format!("Created the environment {handle}."))
             }
-            Self::Update { name, new_handle, policy } => {
+            Self::Update { name, new_handle, policy, notices } => {
                 let mut body = policy.fields();
+                notices.insert_into(&mut body)?;
                 body.extend(new_handle.map(|handle| ("handle".to_owned(), json!(handle))));
                 let found = name.find(context).await?;
                 let path = ["environments", field(&found, "id")];

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use model::Secret;
 use model::validation::{Checks, FieldError};
 use rustls::sign::CertifiedKey;
@@ -129,13 +127,7 @@ impl Credentials {
         );
         checks.rule(!(token && user), "credentials.token", "and username exclude each other");
         if let Some(secret) = &self.signing_secret {
-            let key =
-                secret.expose().strip_prefix("whsec_").and_then(|key| STANDARD.decode(key).ok());
-            checks.rule(
-                key.is_some_and(|key| (24..=64).contains(&key.len())),
-                "credentials.signing_secret",
-                "must be whsec_ and 24 to 64 bytes in base64",
-            );
+            crate::check_signing_secret(&mut checks, "credentials.signing_secret", secret);
         }
         if let Some(url) = &self.url {
             let detail = rules::https_url(url.expose()).err();

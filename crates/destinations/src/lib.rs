@@ -14,6 +14,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 mod credentials;
 mod https_post;
+mod notices;
 mod options;
 mod rules;
 mod s3;
@@ -25,6 +26,7 @@ mod webhook;
 
 pub use credentials::{Credentials, Wanted};
 pub use https_post::{BodyFormat, Compression, HttpsPost, Keys};
+pub use notices::{check_signing_secret, check_webhook_url};
 pub use options::{AnySelection, Options, Redaction, Selection, regex};
 pub use s3::{Encryption, S3};
 pub use severity::Severity;

@@ -48,6 +48,9 @@ pub enum EncodeError {
     /// The compressor failed.
     #[error("the records cannot be compressed: {0}")]
     Compress(#[source] std::io::Error),
+    /// A block's day is in its id.
+    #[error("a block's id must be a UUIDv7")]
+    NotVersion7,
 }
 
 /// Bytes are not a block, or not one that this version can read.
@@ -88,6 +91,19 @@ impl Block {
     /// Packs records, which are all of one environment, in order. A block holds at most 131,072
     /// records and 64 MiB.
     pub fn encode(environment: Id<Environment>, records: &[Record]) -> Result<Self, EncodeError> {
+        Self::encode_as(Uuid::now_v7(), environment, records)
+    }
+
+    /// The same under an id, a `UUIDv7`, that outlives the caller: whoever packs and appends under it, and
+    /// however often, the first of those blocks is in the stream and no other.
+    pub fn encode_as(
+        id: Uuid,
+        environment: Id<Environment>,
+        records: &[Record],
+    ) -> Result<Self, EncodeError> {
+        if id.get_version_num() != 7 {
+            return Err(EncodeError::NotVersion7);
+        }
         if records.is_empty() {
             return Err(EncodeError::Empty);
         }
@@ -104,7 +120,7 @@ impl Block {
         if header_bytes.len() > MAX_HEADER {
             return Err(EncodeError::TooLarge);
         }
-        Ok(Self { id: Uuid::now_v7(), header, header_bytes, payload })
+        Ok(Self { id, header, header_bytes, payload })
     }
 
     /// A block as it was kept. The header is checked now, the payload when it is unpacked.

@@ -4,6 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::{Id, User};
 
 /// Which of a program's outputs bytes came from. With a pty there is one, `Stdout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +76,40 @@ pub struct SessionStarted {
     pub key_fingerprint: String,
     /// Why, in the engineer's words, if given.
     pub reason: Option<String>,
+}
+
+/// Who did something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Actor {
+    /// Spillway itself.
+    Platform,
+    /// A user.
+    User {
+        /// The user's id.
+        id: Id<User>,
+        /// The user's e-mail address at that time.
+        email: String,
+    },
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Platform => f.write_str("platform"),
+            Self::User { email, .. } => f.write_str(email),
+        }
+    }
+}
+
+/// What something was done to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its kind, such as `log_drain`.
+    pub kind: String,
+    /// Its id.
+    pub id: Uuid,
+    /// Its handle at that time.
+    pub handle: String,
 }
 
 /// What happened. Bytes are shared, not copied: those of a record that was read from the stream keep
@@ -156,6 +193,17 @@ pub enum Event {
         /// Time since it began.
         duration: Duration,
     },
+    /// A user or the platform did something to a thing of the environment.
+    Activity {
+        /// Who.
+        actor: Actor,
+        /// What, such as `log_drain.failing`.
+        action: String,
+        /// To what.
+        target: Target,
+        /// More about it, in words; nothing secret. May be empty.
+        detail: String,
+    },
 }
 
 impl Event {
@@ -177,6 +225,7 @@ impl Event {
             Self::Signal { .. } => "signal",
             Self::Exit(_) => "exit",
             Self::SessionEnded { .. } => "session_ended",
+            Self::Activity { .. } => "activity",
         }
     }
 }

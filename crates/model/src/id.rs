@@ -37,6 +37,8 @@ kinds! {
     Edge,
     /// Names the kind of a drain worker process's id.
     Worker,
+    /// Names the kind of an activity's id.
+    Activity,
     /// Names the kind of a record producer's id: a session, or an intake connection.
     Producer,
     /// Names the kind of an appender's id: one life of a process that appends to the stream.

@@ -10,10 +10,10 @@ mod secret;
 mod timestamp;
 pub mod validation;
 
-pub use event::{Event, ExitStatus, OutputStream, SessionStarted, TerminalSize};
+pub use event::{Actor, Event, ExitStatus, OutputStream, SessionStarted, Target, TerminalSize};
 pub use handle::{Handle, InvalidHandle};
 pub use id::{
-    ApiToken, App, Appender, Database, Drain, Edge, Environment, EphemeralSession, Id,
+    Activity, ApiToken, App, Appender, Database, Drain, Edge, Environment, EphemeralSession, Id,
     Organization, Producer, SshKey, User, Worker,
 };
 pub use record::{AppTag, DatabaseTag, EnvironmentTag, Origin, Record, SessionTag, Source};

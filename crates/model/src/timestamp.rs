@@ -36,6 +36,12 @@ impl Timestamp {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    /// A time from a calendar date and time; the first moment of the Unix epoch, if it is before that.
+    #[must_use]
+    pub fn from_date_time(at: OffsetDateTime) -> Self {
+        Self(u64::try_from(at.unix_timestamp_nanos()).unwrap_or_default())
+    }
+
     /// As a calendar date and time in UTC.
     #[must_use]
     pub fn date_time(self) -> OffsetDateTime {

@@ -1,9 +1,12 @@
 //! How far drains have got, and how they are.
 //!
-//! Invariant: only the lease's generation writes. The lease's row is locked for the write, so it
-//! cannot change its owner between the check and the write.
+//! Invariants: only the lease's generation writes. The lease's row is locked for the write, so it
+//! cannot change its owner between the check and the write. That a drain fails for long, and that it has
+//! recovered, is written down as activity, with the notices of it, in the statement that keeps it in the drain's
+//! row: once for each outage, whichever worker finds it, and whatever is killed.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use model::{Drain, Environment, Id};
 use serde_json::{Value, json};
@@ -41,6 +44,23 @@ pub struct DrainFailure {
     pub at: OffsetDateTime,
 }
 
+/// How a drain is, as far as its worker knows.
+#[derive(Debug, Clone, Default)]
+pub enum DrainHealth {
+    /// It has not tried anything yet, so the drain is as it was.
+    #[default]
+    Unknown,
+    /// Lines were delivered, or none is left to be.
+    Works,
+    /// It fails.
+    Fails {
+        /// Since when, and why.
+        failure: DrainFailure,
+        /// Whether the drain worked before that, in this worker's hands: what failed before is over then.
+        has_worked: bool,
+    },
+}
+
 /// A line that an endpoint refused for good.
 #[derive(Debug, Clone)]
 pub struct RejectedLine {
@@ -73,8 +93,8 @@ pub struct DrainProgress {
     pub redacted: i64,
     /// Lines refused since the last report.
     pub rejected: Vec<RejectedLine>,
-    /// Whether it fails.
-    pub failure: Option<DrainFailure>,
+    /// How it is.
+    pub health: DrainHealth,
     /// The connection, if there is a new one.
     pub connection: Option<Value>,
     /// Records that it has yet to deliver.
@@ -108,22 +128,27 @@ impl Store {
     }
 
     /// Writes how drains are and how far they have got, all or nothing; answers those that were
-    /// written. The lease of any other is another worker's by now, or the drain is gone.
+    /// written. The lease of any other is another worker's by now, or the drain is gone. A drain that fails
+    /// for `failing_after` is announced, and so is one that has recovered after that.
+    #[allow(clippy::too_many_lines, reason = "it is one statement")]
     pub async fn report_drain_progress(
         &self,
         reports: &[(Lease, DrainProgress)],
+        failing_after: Duration,
     ) -> Result<Vec<Id<Drain>>, StoreError> {
         let rows: Vec<Value> =
             reports.iter().map(|(lease, progress)| progress.row(lease)).collect();
-        // Leases are locked in the order of their ids, as where they are renewed.
+        // Leases are locked in the order of their ids, as where they are renewed; then the rows in which it
+        // is decided what is news, for another such statement, given up on, may still run.
         let written: Vec<Uuid> = sqlx::query_scalar(
             "with report as materialized (
                  select * from jsonb_to_recordset($1) as report (
                      drain_id uuid, worker_id uuid, generation bigint,
                      low_xid bigint, low_seq bigint, high_xid bigint, high_seq bigint, open jsonb,
                      delivered bigint, delivered_bytes bigint, redacted bigint, repeated bigint,
-                     failures bigint, rejected jsonb,
-                     connection jsonb, failing_since timestamptz, error text, error_at timestamptz,
+                     failures bigint, rejected jsonb, connection jsonb,
+                     goes_on boolean, failing_since timestamptz, error text, error_at timestamptz,
+                     failing_id uuid, recovered_id uuid,
                      lag_records bigint, lag_bytes bigint, lag_seconds float8)
              ), lease as materialized (
                  select drain_id from drain_leases
@@ -154,6 +179,45 @@ impl Store {
                      failures = m.failures + excluded.failures,
                      lag_records = greatest(m.lag_records, excluded.lag_records),
                      lag_seconds = greatest(m.lag_seconds, excluded.lag_seconds)
+             ), locked as materialized (
+                 select drain_id, failing_since, failure_announced_at from drain_positions
+                 where drain_id in (select drain_id from lease)
+                 order by drain_id for no key update
+             ), health as materialized (
+                 select drain_id, begun.failing_since,
+                     r.failing_since is not null as is_seen_to_fail,
+                     p.failing_since as failed_since, p.failure_announced_at as announced_at,
+                     p.failure_announced_at is not null and (begun.failing_since is null
+                         or begun.failing_since > p.failing_since) as has_recovered
+                 from report r join locked p using (drain_id), lateral (values (case
+                     when r.goes_on then least(p.failing_since, r.failing_since)
+                     else r.failing_since end)) as begun (failing_since)
+             ), outage as materialized (
+                 select *, is_seen_to_fail and (announced_at is null or has_recovered)
+                     and failing_since <= now() - make_interval(secs => $2) as is_news
+                 from health
+             ), told as (
+                 insert into activity (id, block_id, environment_id, actor, action, target_kind,
+                     target_id, target_handle, detail)
+                 select news.id, news.id, d.environment_id, 'platform', news.action, 'log_drain',
+                     d.id, d.handle, since_word || to_char(since at time zone 'UTC',
+                         'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') || news.error
+                 from outage o join report r using (drain_id) join log_drains d on d.id = o.drain_id,
+                     lateral (values
+                         (o.has_recovered, r.recovered_id, 'log_drain.recovered',
+                             'it failed since ', o.failed_since, ''),
+                         (o.is_news, r.failing_id, 'log_drain.failing',
+                             'since ', o.failing_since, ': ' || r.error)
+                     ) as news (has_happened, id, action, since_word, since, error)
+                 where has_happened
+                 returning id, environment_id
+             ), notice as (
+                 insert into notices (id, activity_id, environment_id, email)
+                 select gen_random_uuid(), told.id, environment_id, recipient.email
+                 from told join notice_settings s using (environment_id), lateral (
+                     select null where s.webhook_url is not null
+                     union all select unnest(s.emails)
+                 ) as recipient (email)
              )
              update drain_positions p set
                  (low_xid, low_seq, high_xid, high_seq, open) = (
@@ -172,16 +236,19 @@ impl Store {
                  repeated_lines = p.repeated_lines + r.repeated,
                  rejected_lines = p.rejected_lines + jsonb_array_length(r.rejected),
                  connection = coalesce(r.connection, p.connection),
-                 failing_since = r.failing_since,
+                 failing_since = o.failing_since,
+                 failure_announced_at = case when is_news then now()
+                     when not has_recovered then announced_at end,
                  last_error = coalesce(r.error, p.last_error),
                  last_error_at = coalesce(r.error_at, p.last_error_at),
                  lag_records = r.lag_records, lag_bytes = r.lag_bytes,
                  lag_seconds = r.lag_seconds, updated_at = now()
-             from report r join lease using (drain_id)
+             from report r join outage o using (drain_id)
              where p.drain_id = r.drain_id
              returning p.drain_id",
         )
         .bind(Value::Array(rows))
+        .bind(failing_after.as_secs_f64())
         .fetch_all(&self.pool)
         .await?;
         Ok(written.into_iter().map(Id::from_uuid).collect())
@@ -311,7 +378,12 @@ impl DrainProgress {
     /// What it changes.
     fn row(&self, lease: &Lease) -> Value {
         let position = self.position.as_ref();
-        let failure = self.failure.as_ref();
+        // Failures of one outage go on where others saw them begin.
+        let (goes_on, failure) = match &self.health {
+            DrainHealth::Unknown => (true, None),
+            DrainHealth::Works => (false, None),
+            DrainHealth::Fails { failure, has_worked } => (!has_worked, Some(failure)),
+        };
         let at = |time: OffsetDateTime| time.format(&Rfc3339).ok();
         let rejected: Vec<Value> = self.rejected.iter().map(RejectedLine::row).collect();
         json!({
@@ -330,6 +402,9 @@ impl DrainProgress {
             "failures": self.failures,
             "rejected": rejected,
             "connection": self.connection,
+            "goes_on": goes_on,
+            "recovered_id": Uuid::now_v7(),
+            "failing_id": Uuid::now_v7(),
             "failing_since": failure.and_then(|failure| at(failure.since)),
             "error": failure.map(|failure| &failure.error),
             "error_at": failure.and_then(|failure| at(failure.at)),

@@ -170,6 +170,7 @@ impl Store {
                  t.configuration -> 'settings' -> 'destination' as destination,
                  coalesce(t.sealed_credentials, d.sealed_credentials) as sealed_credentials,
                  true as drain_apps, true as drain_databases, true as drain_ephemeral_sessions,
+                 true as drain_activity,
                  'strip' as control_sequences, 'keep' as redraws,
                  t.configuration -> 'settings' -> 'options' as options,
                  false as paused, 0::bigint as revision, null::bigint as skip_to_xid,

@@ -1,11 +1,12 @@
-//! Environments and their session policy.
+//! Environments, their session policy, and whom they have told of failing drains.
 
 use model::{Environment as EnvironmentKind, Handle, Id, Organization, Role, User};
-use sqlx::FromRow;
+use sqlx::{FromRow, PgConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::accounts::Held;
+use crate::notices::{self, NoticeChange, NoticeSettings};
 use crate::{Store, StoreError};
 
 /// An environment that is not deleted.
@@ -28,6 +29,9 @@ pub struct Environment {
     pub cpu_limit_millis: i32,
     /// Processes in a session's container.
     pub pids_limit: i32,
+    /// Who is told of drains that fail.
+    #[sqlx(flatten)]
+    pub notices: NoticeSettings,
     /// Raised by each change.
     pub revision: i64,
     /// When it was made.
@@ -49,6 +53,8 @@ pub struct EnvironmentChange {
     pub cpu_limit_millis: Option<i32>,
     /// Processes in a session's container.
     pub pids_limit: Option<i32>,
+    /// Who is told of drains that fail.
+    pub notices: NoticeChange,
 }
 
 /// How a deletion went.
@@ -60,6 +66,23 @@ pub enum Deletion {
     Changed,
     /// It still has apps, databases or log drains.
     NotEmpty,
+}
+
+macro_rules! select {
+    ($columns:literal, $from:literal) => {
+        concat!(
+            "select e.*, s.webhook_url, coalesce(s.has_webhook_secret, false) as has_webhook_secret,
+                 coalesce(s.emails, '{}') as emails, failed.last_error, failed.last_error_at",
+            $columns,
+            " from environments e left join notice_settings s on s.environment_id = e.id
+             left join lateral (
+                 select last_error, last_error_at from notices
+                 where environment_id = e.id and last_error_at is not null
+                 order by last_error_at desc limit 1
+             ) failed on true ",
+            $from
+        )
+    };
 }
 
 impl Store {
@@ -92,11 +115,11 @@ impl Store {
         id: Id<EnvironmentKind>,
         user: Id<User>,
     ) -> Result<Option<Held<Environment>>, StoreError> {
-        let row = sqlx::query(
-            "select e.*, m.role from environments e
-             join memberships m on m.organization_id = e.organization_id and m.user_id = $2
-             where e.id = $1 and e.deleted_at is null",
-        )
+        let row = sqlx::query(select!(
+            ", m.role",
+            "join memberships m on m.organization_id = e.organization_id and m.user_id = $2
+             where e.id = $1 and e.deleted_at is null"
+        ))
         .bind(id.uuid())
         .bind(user.uuid())
         .fetch_optional(&self.pool)
@@ -113,13 +136,13 @@ impl Store {
         after: Option<Uuid>,
         limit: i64,
     ) -> Result<Vec<Environment>, StoreError> {
-        Ok(sqlx::query_as(
-            "select e.* from environments e
-             join memberships m on m.organization_id = e.organization_id and m.user_id = $1
+        Ok(sqlx::query_as(select!(
+            "",
+            "join memberships m on m.organization_id = e.organization_id and m.user_id = $1
              where e.deleted_at is null and ($2::uuid is null or e.organization_id = $2)
                and ($3::text is null or e.handle = $3) and ($4::uuid is null or e.id > $4)
-             order by e.id limit $5",
-        )
+             order by e.id limit $5"
+        ))
         .bind(user.uuid())
         .bind(organization.map(Id::uuid))
         .bind(handle)
@@ -129,36 +152,39 @@ impl Store {
         .await?)
     }
 
-    /// Creates an environment; the index `environments_handle` refuses a handle that is taken.
+    /// Creates an environment with this id, which a secret may be sealed for; the index
+    /// `environments_handle` refuses a handle that is taken.
     pub async fn create_environment(
         &self,
+        id: Id<EnvironmentKind>,
         organization: Id<Organization>,
         handle: &Handle,
         policy: &EnvironmentChange,
     ) -> Result<Environment, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let id = Uuid::now_v7();
         sqlx::query("insert into environments (id, organization_id, handle) values ($1, $2, $3)")
-            .bind(id)
+            .bind(id.uuid())
             .bind(organization.uuid())
             .bind(handle.as_str())
             .execute(&mut *transaction)
             .await?;
-        let environment = sqlx::query_as(
+        sqlx::query(
             "update environments set
                  idle_limit_seconds = coalesce($2, idle_limit_seconds),
                  memory_limit_bytes = coalesce($3, memory_limit_bytes),
                  cpu_limit_millis = coalesce($4, cpu_limit_millis),
                  pids_limit = coalesce($5, pids_limit)
-             where id = $1 returning *",
+             where id = $1",
         )
-        .bind(id)
+        .bind(id.uuid())
         .bind(policy.idle_limit_seconds)
         .bind(policy.memory_limit_bytes)
         .bind(policy.cpu_limit_millis)
         .bind(policy.pids_limit)
-        .fetch_one(&mut *transaction)
+        .execute(&mut *transaction)
         .await?;
+        notices::change(&mut transaction, id.uuid(), &policy.notices).await?;
+        let environment = read(&mut transaction, id).await?;
         transaction.commit().await?;
         Ok(environment)
     }
@@ -170,7 +196,8 @@ impl Store {
         expected_revision: Option<i64>,
         change: &EnvironmentChange,
     ) -> Result<Option<Environment>, StoreError> {
-        Ok(sqlx::query_as(
+        let mut transaction = self.pool.begin().await?;
+        let done = sqlx::query(
             "update environments set
                  handle = coalesce($3, handle),
                  idle_limit_seconds = coalesce($4, idle_limit_seconds),
@@ -178,8 +205,7 @@ impl Store {
                  cpu_limit_millis = coalesce($6, cpu_limit_millis),
                  pids_limit = coalesce($7, pids_limit),
                  revision = revision + 1, updated_at = now()
-             where id = $1 and deleted_at is null and revision = coalesce($2, revision)
-             returning *",
+             where id = $1 and deleted_at is null and revision = coalesce($2, revision)",
         )
         .bind(id.uuid())
         .bind(expected_revision)
@@ -188,8 +214,15 @@ impl Store {
         .bind(change.memory_limit_bytes)
         .bind(change.cpu_limit_millis)
         .bind(change.pids_limit)
-        .fetch_optional(&self.pool)
-        .await?)
+        .execute(&mut *transaction)
+        .await?;
+        if done.rows_affected() == 0 {
+            return Ok(None);
+        }
+        notices::change(&mut transaction, id.uuid(), &change.notices).await?;
+        let environment = read(&mut transaction, id).await?;
+        transaction.commit().await?;
+        Ok(Some(environment))
     }
 
     /// Deletes an environment that has nothing in it.
@@ -232,4 +265,12 @@ impl Store {
         transaction.commit().await?;
         Ok(Deletion::Done)
     }
+}
+
+async fn read(
+    connection: &mut PgConnection,
+    id: Id<EnvironmentKind>,
+) -> Result<Environment, StoreError> {
+    let environment = sqlx::query_as(select!("", "where e.id = $1")).bind(id.uuid());
+    Ok(environment.fetch_one(connection).await?)
 }

@@ -44,6 +44,8 @@ pub struct WorkableDrain {
     pub drain_databases: bool,
     /// Whether it takes ephemeral sessions' records.
     pub drain_ephemeral_sessions: bool,
+    /// Whether it takes records of activity.
+    pub drain_activity: bool,
     /// `keep` or `strip`.
     pub control_sequences: String,
     /// `keep` or `last`.
@@ -88,8 +90,9 @@ impl Store {
     pub async fn workable_drains(&self) -> Result<Vec<WorkableDrain>, StoreError> {
         Ok(sqlx::query_as(
             "select d.id, d.environment_id, e.handle as environment_handle, e.organization_id, d.handle, d.kind, d.destination, d.sealed_credentials,
-                 d.drain_apps, d.drain_databases, d.drain_ephemeral_sessions, d.control_sequences,
-                 d.redraws, d.options, d.skip_to_xid, d.skip_to_seq, d.paused_at is not null as paused, d.revision
+                 d.drain_apps, d.drain_databases, d.drain_ephemeral_sessions, d.drain_activity,
+                 d.control_sequences, d.redraws, d.options, d.skip_to_xid, d.skip_to_seq,
+                 d.paused_at is not null as paused, d.revision
              from log_drains d join environments e on e.id = d.environment_id
              where e.deleted_at is null
              order by d.id",

@@ -9,6 +9,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, PgPool};
 
 pub mod accounts;
+pub mod activity;
 pub mod apps;
 pub mod bootstrap;
 pub mod databases;
@@ -20,6 +21,7 @@ pub mod leases;
 pub mod live_sessions;
 pub mod log_drains;
 pub mod migrations;
+pub mod notices;
 pub mod rejected_lines;
 pub mod sessions;
 pub mod sign_in;

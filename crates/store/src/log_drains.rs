@@ -1,7 +1,7 @@
 //! Log drains as the api sees them.
 //!
-//! Invariant: every change is told on the channel `spillway_drains` in the transaction that makes
-//! it. Credentials go in sealed and are never read here.
+//! Invariant: every change is told on the channel `spillway_drains`, and written down as activity of the
+//! user who makes it, in the transaction that makes it. Credentials go in sealed and are never read here.
 
 use model::{App, Database, Drain, Environment, Handle, Id, User};
 use serde_json::Value;
@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::accounts::Held;
+use crate::activity::{DrainChanged, record};
 use crate::{Store, StoreError};
 
 /// A log drain, how far it has got and how it is.
@@ -37,6 +38,8 @@ pub struct LogDrain {
     pub drain_databases: bool,
     /// Whether it takes ephemeral sessions' records.
     pub drain_ephemeral_sessions: bool,
+    /// Whether it takes records of activity.
+    pub drain_activity: bool,
     /// `keep` or `strip`.
     pub control_sequences: String,
     /// `keep` or `last`.
@@ -91,6 +94,7 @@ pub struct LogDrain {
 
 /// A log drain to be created; its id is chosen beforehand, for its credentials are sealed to it.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct NewLogDrain {
     /// Its id.
     pub id: Id<Drain>,
@@ -110,6 +114,8 @@ pub struct NewLogDrain {
     pub drain_databases: bool,
     /// Whether it takes ephemeral sessions' records.
     pub drain_ephemeral_sessions: bool,
+    /// Whether it takes records of activity.
+    pub drain_activity: bool,
     /// `keep` or `strip`.
     pub control_sequences: &'static str,
     /// `keep` or `last`.
@@ -133,6 +139,8 @@ pub struct LogDrainChange {
     pub drain_databases: Option<bool>,
     /// Whether it takes ephemeral sessions' records.
     pub drain_ephemeral_sessions: Option<bool>,
+    /// Whether it takes records of activity.
+    pub drain_activity: Option<bool>,
     /// `keep` or `strip`.
     pub control_sequences: Option<&'static str>,
     /// `keep` or `last`.
@@ -141,13 +149,48 @@ pub struct LogDrainChange {
     pub options: Option<Value>,
 }
 
+impl LogDrain {
+    fn changed(&self, action: &'static str, detail: String, user: Id<User>) -> DrainChanged<'_> {
+        DrainChanged {
+            environment: self.environment_id,
+            drain: self.id,
+            handle: self.handle.as_str(),
+            action,
+            detail,
+            user,
+        }
+    }
+}
+
+impl LogDrainChange {
+    /// What it sets, by name: values may be secret.
+    fn fields(&self) -> Vec<&'static str> {
+        [
+            ("handle", self.handle.is_some()),
+            ("destination", self.destination.is_some()),
+            ("credentials", self.sealed_credentials.is_some()),
+            ("drain_apps", self.drain_apps.is_some()),
+            ("drain_databases", self.drain_databases.is_some()),
+            ("drain_ephemeral_sessions", self.drain_ephemeral_sessions.is_some()),
+            ("drain_activity", self.drain_activity.is_some()),
+            ("control_sequences", self.control_sequences.is_some()),
+            ("redraws", self.redraws.is_some()),
+            ("options", self.options.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(name, is_set)| is_set.then_some(name))
+        .collect()
+    }
+}
+
 // The api may not read sealed_credentials, so no statement here can say `d.*`.
 macro_rules! select {
     ($columns:literal, $from:literal) => {
         concat!(
             "select d.id, d.environment_id, d.handle, d.kind, d.destination, d.has_credentials,
-                 d.drain_apps, d.drain_databases, d.drain_ephemeral_sessions, d.control_sequences,
-                 d.redraws, d.options, d.paused_at, d.revision, d.created_at, d.updated_at,
+                 d.drain_apps, d.drain_databases, d.drain_ephemeral_sessions, d.drain_activity,
+                 d.control_sequences, d.redraws, d.options, d.paused_at, d.revision, d.created_at,
+                 d.updated_at,
                  p.failing_since, p.last_error, p.last_error_at,
                  coalesce(p.lag_records, 0) as lag_records,
                  coalesce(p.lag_bytes, 0) as lag_bytes,
@@ -233,13 +276,14 @@ impl Store {
     pub async fn create_log_drain(
         &self,
         drain: &NewLogDrain,
+        by: Id<User>,
     ) -> Result<Option<LogDrain>, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let done = sqlx::query(
             "insert into log_drains (id, environment_id, handle, kind, destination,
                  sealed_credentials, drain_apps, drain_databases, drain_ephemeral_sessions,
-                 control_sequences, redraws, options)
-             select $1, e.id, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 from environments e
+                 control_sequences, redraws, options, drain_activity)
+             select $1, e.id, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13 from environments e
              where e.id = $2 and e.deleted_at is null for share",
         )
         .bind(drain.id.uuid())
@@ -254,6 +298,7 @@ impl Store {
         .bind(drain.control_sequences)
         .bind(drain.redraws)
         .bind(&drain.options)
+        .bind(drain.drain_activity)
         .execute(&mut *transaction)
         .await?;
         if done.rows_affected() == 0 {
@@ -268,6 +313,10 @@ impl Store {
         .execute(&mut *transaction)
         .await?;
         let created = announce_and_read(&mut transaction, drain.id).await?;
+        if let Some(created) = &created {
+            let detail = format!("kind {}", created.kind);
+            record(&mut transaction, &created.changed("log_drain.created", detail, by)).await?;
+        }
         transaction.commit().await?;
         Ok(created)
     }
@@ -278,6 +327,7 @@ impl Store {
         id: Id<Drain>,
         expected_revision: Option<i64>,
         change: &LogDrainChange,
+        by: Id<User>,
     ) -> Result<Option<LogDrain>, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let done = sqlx::query(
@@ -289,6 +339,7 @@ impl Store {
                  control_sequences = coalesce($8, control_sequences),
                  redraws = coalesce($9, redraws),
                  options = coalesce($10, options),
+                 drain_activity = coalesce($11, drain_activity),
                  revision = revision + 1, updated_at = now()
              where id = $1 and revision = coalesce($2, revision)",
         )
@@ -302,6 +353,7 @@ impl Store {
         .bind(change.control_sequences)
         .bind(change.redraws)
         .bind(&change.options)
+        .bind(change.drain_activity)
         .execute(&mut *transaction)
         .await?;
         if done.rows_affected() == 0 {
@@ -316,6 +368,10 @@ impl Store {
                 .await?;
         }
         let changed = announce_and_read(&mut transaction, id).await?;
+        if let Some(changed) = &changed {
+            let detail = change.fields().join(", ");
+            record(&mut transaction, &changed.changed("log_drain.changed", detail, by)).await?;
+        }
         transaction.commit().await?;
         Ok(changed)
     }
@@ -325,9 +381,10 @@ impl Store {
         &self,
         id: Id<Drain>,
         paused: bool,
+        by: Id<User>,
     ) -> Result<Option<LogDrain>, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        sqlx::query(
+        let done = sqlx::query(
             "update log_drains set paused_at = case when $2 then now() end,
                  revision = revision + 1, updated_at = now()
              where id = $1 and (paused_at is not null) <> $2",
@@ -337,12 +394,20 @@ impl Store {
         .execute(&mut *transaction)
         .await?;
         let drain = announce_and_read(&mut transaction, id).await?;
+        if let Some(drain) = drain.as_ref().filter(|_| done.rows_affected() > 0) {
+            let action = if paused { "log_drain.paused" } else { "log_drain.resumed" };
+            record(&mut transaction, &drain.changed(action, String::new(), by)).await?;
+        }
         transaction.commit().await?;
         Ok(drain)
     }
 
     /// Has a drain leave out all that is in the stream by now; None if it is gone.
-    pub async fn skip_log_drain(&self, id: Id<Drain>) -> Result<Option<LogDrain>, StoreError> {
+    pub async fn skip_log_drain(
+        &self,
+        id: Id<Drain>,
+        by: Id<User>,
+    ) -> Result<Option<LogDrain>, StoreError> {
         let mut transaction = self.pool.begin().await?;
         sqlx::query(concat!(
             "update log_drains set skip_to_xid = now.xid, skip_to_seq = now.seq,
@@ -354,6 +419,10 @@ impl Store {
         .execute(&mut *transaction)
         .await?;
         let drain = announce_and_read(&mut transaction, id).await?;
+        if let Some(drain) = &drain {
+            let detail = format!("{} records behind", drain.lag_records);
+            record(&mut transaction, &drain.changed("log_drain.skipped", detail, by)).await?;
+        }
         transaction.commit().await?;
         Ok(drain)
     }
@@ -364,18 +433,32 @@ impl Store {
         &self,
         id: Id<Drain>,
         expected_revision: Option<i64>,
+        by: Id<User>,
     ) -> Result<bool, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let done = sqlx::query(
-            "delete from log_drains where id = $1 and revision = coalesce($2, revision)",
+        let deleted: Option<(Uuid, String)> = sqlx::query_as(
+            "delete from log_drains where id = $1 and revision = coalesce($2, revision)
+             returning environment_id, handle",
         )
         .bind(id.uuid())
         .bind(expected_revision)
-        .execute(&mut *transaction)
+        .fetch_optional(&mut *transaction)
         .await?;
         announce_and_read(&mut transaction, id).await?;
+        let is_deleted = deleted.is_some();
+        if let Some((environment, handle)) = deleted {
+            let change = DrainChanged {
+                environment: Id::from_uuid(environment),
+                drain: id,
+                handle: &handle,
+                action: "log_drain.deleted",
+                detail: String::new(),
+                user: by,
+            };
+            record(&mut transaction, &change).await?;
+        }
         transaction.commit().await?;
-        Ok(done.rows_affected() == 1)
+        Ok(is_deleted)
     }
 }
 

@@ -8,16 +8,16 @@ use serde_json::Value;
 use url::Url;
 
 use super::http::{HttpClient, HttpConfigError, Packer, Post, Posting, json_line, json_list};
-use super::signing::Signing;
 use crate::batch::Batch;
 use crate::egress::Egress;
 use crate::encode::Encode;
 use crate::encode::json::JsonEncoder;
 use crate::encode::logplex::LogplexEncoder;
+use crate::signing::Signer;
 
 pub(crate) struct HttpsPost {
     format: BodyFormat,
-    signing: Option<Signing>,
+    signing: Option<Signer>,
 }
 
 /// The encoder and the destination.
@@ -42,7 +42,7 @@ pub(crate) fn prepare(
         }
         BodyFormat::Logplex => ("application/logplex-1", Box::new(LogplexEncoder::new())),
     };
-    let signing = Signing::of(credentials, &mut client)?;
+    let signing = Signer::of(credentials, &mut client)?;
     let kind = HttpsPost { format: config.format, signing };
     Ok((encoder, Posting::new(client, &url, content_type, packer, kind)?))
 }

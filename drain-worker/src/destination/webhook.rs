@@ -12,19 +12,19 @@ use serde_json::Value;
 use url::Url;
 
 use super::http::{HttpClient, HttpConfigError, Packer, Post, Posting, json_line};
-use super::signing::Signing;
 use crate::batch::{Batch, BatchLimits};
 use crate::egress::Egress;
 use crate::encode::Encode;
 use crate::encode::json::JsonEncoder;
 use crate::encode::time::TimeText;
 use crate::lines::Line;
+use crate::signing::Signer;
 
 /// One event a request.
 pub(crate) const LIMITS: BatchLimits = BatchLimits { bytes: usize::MAX, lines: 1 };
 
 pub(crate) struct Webhook {
-    signing: Option<Signing>,
+    signing: Option<Signer>,
 }
 
 struct WebhookEncoder {
@@ -44,7 +44,7 @@ pub(crate) fn prepare(
         client.secret_header(name, value)?;
     }
     client.basic_or_token(credentials, "Bearer")?;
-    let kind = Webhook { signing: Signing::of(credentials, &mut client)? };
+    let kind = Webhook { signing: Signer::of(credentials, &mut client)? };
     let posting = Posting::new(client, &url, "application/json", Packer::Plain, kind)?;
     let json = JsonEncoder::new(BodyFormat::JsonLines, Keys::Spillway);
     Ok((Box::new(WebhookEncoder { json, time: TimeText::new() }), posting))

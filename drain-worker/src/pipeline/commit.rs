@@ -62,10 +62,13 @@ pub(super) async fn keep(
             found = &mut looking, if !idle => {
                 lag_known = Instant::now();
                 let known = lag;
+                let mut is_settled = false;
                 if let Some((now, took)) = found {
                     (lag, counting) = (now, took);
+                    is_settled = lag.records == 0 && status.nothing_waits();
                 }
-                if lag == known {
+                // How long a drain fails is told when it is written.
+                if lag == known && !is_settled && !status.fails() {
                     continue;
                 }
             }

@@ -58,12 +58,14 @@ struct BacklogWanted {
 }
 
 impl Reports {
-    pub(crate) fn start(store: &Store) -> Self {
+    /// Drains that fail for `failing_after` are announced.
+    pub(crate) fn start(store: &Store, failing_after: Duration) -> Self {
         let (rows, rows_queue) = mpsc::channel(MOST);
         let (backlogs, backlogs_queue) = mpsc::channel(MOST);
         let urgent = Arc::new(Notify::new());
         let mut tasks = JoinSet::new();
-        tasks.spawn(write_reports(store.clone(), rows_queue, urgent.clone()));
+        let writer = Writer { store: store.clone(), failing_after };
+        tasks.spawn(write_reports(writer, rows_queue, urgent.clone()));
         tasks.spawn(look_at_backlogs(store.clone(), backlogs_queue));
         Self { rows, backlogs, urgent, _tasks: Arc::new(tasks) }
     }
@@ -127,21 +129,27 @@ async fn within_deadline<T>(
     timeout(DEADLINE, asked).await.unwrap_or(Err(StoreError::Silent))
 }
 
-async fn write_reports(store: Store, mut queue: mpsc::Receiver<Report>, urgent: Arc<Notify>) {
+struct Writer {
+    store: Store,
+    failing_after: Duration,
+}
+
+async fn write_reports(writer: Writer, mut queue: mpsc::Receiver<Report>, urgent: Arc<Notify>) {
     let mut last = Instant::now();
     while let Some(reports) = gather(&mut queue, &mut last, &urgent).await {
         let taken = reports.into_iter().map(|report| (report.status.take(), report)).collect();
-        write(&store, taken).await;
+        write(&writer, taken).await;
     }
 }
 
-async fn write(store: &Store, reports: Vec<(State, Report)>) {
+async fn write(writer: &Writer, reports: Vec<(State, Report)>) {
     let rows: Vec<_> = reports.iter().map(|(state, report)| row(state, report)).collect();
-    let written = match within_deadline(store.report_drain_progress(&rows)).await {
+    let writing = writer.store.report_drain_progress(&rows, writer.failing_after);
+    let written = match within_deadline(writing).await {
         Err(error) if error.is_refusal() && reports.len() > 1 => {
             // What is wrong with one of them is no fault of the others.
             for report in reports {
-                Box::pin(write(store, vec![report])).await;
+                Box::pin(write(writer, vec![report])).await;
             }
             return;
         }
@@ -171,7 +179,7 @@ fn row(state: &State, report: &Report) -> (Lease, DrainProgress) {
         repeated: signed(state.counts.repeated),
         failures: signed(state.counts.failures),
         rejected: state.rejected.clone(),
-        failure: state.failure.clone(),
+        health: state.health.clone(),
         connection: state.connection.clone(),
         lag_records: report.lag.records,
         lag_bytes: report.lag.bytes,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::Timestamp;
 use serde_json::Value;
-use store::drain_positions::{DrainFailure, RejectedLine};
+use store::drain_positions::{DrainFailure, DrainHealth, RejectedLine};
 use tokio::sync::Notify;
 
 use crate::batch::Reached;
@@ -78,7 +78,7 @@ pub(super) struct State {
     pub(super) reached: Option<Reached>,
     pub(super) counts: Counts,
     pub(super) rejected: Vec<RejectedLine>,
-    pub(super) failure: Option<DrainFailure>,
+    pub(super) health: DrainHealth,
     pub(super) connection: Option<Value>,
 }
 
@@ -107,9 +107,14 @@ impl Status {
     pub(crate) fn failed(&self, message: &str) {
         let now = Timestamp::now().date_time();
         let mut state = self.state();
-        let since = state.failure.as_ref().map_or(now, |failure| failure.since);
+        let (since, has_worked) = match &state.health {
+            DrainHealth::Unknown => (now, false),
+            DrainHealth::Works => (now, true),
+            DrainHealth::Fails { failure, has_worked } => (failure.since, *has_worked),
+        };
         let error = message.replace('\0', "").chars().take(LONGEST_ERROR).collect();
-        state.failure = Some(DrainFailure { since, error, at: now });
+        let failure = DrainFailure { since, error, at: now };
+        state.health = DrainHealth::Fails { failure, has_worked };
         state.counts.failures += 1;
         drop(state);
         self.changed.notify_one();
@@ -135,7 +140,7 @@ impl Status {
         let mut state = self.state();
         state.counts += counts;
         if counts.delivered > 0 {
-            state.failure = None;
+            state.health = DrainHealth::Works;
         }
         if reached.is_some() {
             state.reached = reached;
@@ -184,6 +189,22 @@ impl Status {
         self.changed.notify_one();
     }
 
+    /// Nothing is left to deliver: what failed before this worker had the drain fails no more, unless it
+    /// has been tried. Answers whether that is news.
+    pub(super) fn nothing_waits(&self) -> bool {
+        let mut state = self.state();
+        let is_news = matches!(state.health, DrainHealth::Unknown);
+        if is_news {
+            state.health = DrainHealth::Works;
+        }
+        is_news
+    }
+
+    /// Whether the last thing that was tried failed.
+    pub(super) fn fails(&self) -> bool {
+        matches!(self.state().health, DrainHealth::Fails { .. })
+    }
+
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -191,7 +212,7 @@ impl Status {
     /// Takes what is to be written; then it is [`Self::written`] or [put back](Self::put_back).
     pub(super) fn take(&self) -> State {
         let mut state = self.state();
-        let rest = State { failure: state.failure.clone(), ..State::default() };
+        let rest = State { health: state.health.clone(), ..State::default() };
         std::mem::replace(&mut *state, rest)
     }
 

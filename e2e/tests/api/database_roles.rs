@@ -62,12 +62,22 @@ async fn api_reads_back_no_sealed_value_and_no_record() -> Result<()> {
                 "update drain_positions set delivered_lines = 0",
                 "update ephemeral_sessions set state = 'ended'",
                 "insert into edges (id, name, address) values (gen_random_uuid(), 'a', 'a')",
+                "update activity set detail = ''",
+                "delete from activity",
+                "insert into activity (appended_at) values (now())",
+                "select sealed_webhook_secret from notice_settings",
+                "update notice_settings set webhook_url = encode(sealed_webhook_secret, 'hex')",
+                "insert into notices (id) values (gen_random_uuid())",
+                "update notices set delivered_at = now()",
             ],
         )
         .await,
     );
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    api.batch_execute("select has_credentials from log_drains").await?;
+    api.batch_execute(
+        "select has_credentials from log_drains; select has_webhook_secret from notice_settings",
+    )
+    .await?;
     Ok(())
 }
 
@@ -95,6 +105,9 @@ async fn edge_sees_no_drain_no_password_and_no_payload() -> Result<()> {
                 "insert into ssh_keys (id, user_id, name, public_key, fingerprint)
                  values (gen_random_uuid(), gen_random_uuid(), 'a', 'a', 'a')",
                 "update ssh_keys set user_id = gen_random_uuid()",
+                "select id from activity",
+                "select environment_id from notice_settings",
+                "select id from notices",
             ],
         )
         .await,
@@ -106,7 +119,7 @@ async fn edge_sees_no_drain_no_password_and_no_payload() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn worker_sees_no_user_no_key_no_variable_and_makes_no_block() -> Result<()> {
+async fn worker_sees_no_user_no_key_no_variable_and_changes_no_record() -> Result<()> {
     let database = TestDatabase::create().await?;
     let worker = connect(&database.worker_url()?).await?;
     let mut wrong = refused(&worker, OWNERS).await;
@@ -121,9 +134,15 @@ async fn worker_sees_no_user_no_key_no_variable_and_makes_no_block() -> Result<(
                 "select user_id from memberships",
                 "select name from app_variables",
                 "select id from ephemeral_sessions",
-                "insert into stream.blocks (id, made_at, environment_id, header, payload)
-                 values (gen_random_uuid(), now(), gen_random_uuid(), '', '')",
-                "select nextval('stream.blocks_seq')",
+                "insert into stream.blocks (id, made_at, environment_id, xid, header, payload)
+                 values (gen_random_uuid(), now(), gen_random_uuid(), '1', '', '')",
+                "insert into stream.fences (appender_id) values (gen_random_uuid())",
+                "update activity set detail = ''",
+                "update activity set actor = 'somebody else'",
+                "insert into activity (actor_id) values (gen_random_uuid())",
+                "delete from activity",
+                "update notice_settings set emails = '{}'",
+                "insert into notice_settings (environment_id) values (gen_random_uuid())",
                 "update log_drains set destination = '{}'",
                 "insert into drain_tests (id, drain_id, requested_by)
                  values (gen_random_uuid(), gen_random_uuid(), gen_random_uuid())",
@@ -134,7 +153,8 @@ async fn worker_sees_no_user_no_key_no_variable_and_makes_no_block() -> Result<(
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     worker
         .batch_execute(
-            "select sealed_credentials from log_drains; select payload from stream.blocks",
+            "select sealed_credentials from log_drains; select payload from stream.blocks;
+             select sealed_webhook_secret from notice_settings",
         )
         .await?;
     Ok(())

@@ -7,10 +7,12 @@
     reason = "the lints spare test functions, and these serve them"
 )]
 
+mod activity;
 mod contract;
 mod database_roles;
 mod lists;
 mod log_drains;
+mod notices;
 mod operations;
 mod secrets;
 mod sessions;

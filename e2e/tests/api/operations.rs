@@ -72,6 +72,7 @@ const TABLE: &[(&str, Expected)] = &[
     ("POST /v1/log-drains/{id}/skip", CHANGE),
     ("GET /v1/log-drains/{id}/rejected-lines", [401, 404, 200, 200, 403, 200, 403]),
     ("POST /v1/log-drains/{id}/rejected-lines/resend", [401, 404, 202, 202, 403, 403, 403]),
+    ("GET /v1/environments/{id}/activity", READ),
     ("GET /v1/environments/{id}/ephemeral-sessions", [401, 404, 200, 200, 200, 200, 403]),
     ("POST /v1/apps/{id}/ephemeral-sessions", [401, 404, 201, 201, 201, 403, 403]),
     // The session is the owner's: an engineer sees own ones only, and others do not exist.

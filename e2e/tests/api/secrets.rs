@@ -79,6 +79,15 @@ async fn no_secret_is_in_any_answer_or_log_line() -> Result<()> {
         assert_eq!(world.post("owner", &path, drain(credentials)).await?.status, 422);
     }
 
+    let path = format!("/v1/environments/{environment}");
+    // What is base64 shows in that, too.
+    for (secret, status) in [("whsec_MARKERMARKERMARKERMARKERMARKERMARKER", 200), ("MARKER", 422)] {
+        let body = json!({"notices": {"webhook_secret": secret}});
+        assert_eq!(world.patch("owner", &path, body, &[]).await?.status, status);
+    }
+    world.get("owner", &path).await?;
+    world.get("owner", &format!("{path}/activity")).await?;
+
     world.sign_in("owner", "MARKER-wrong").await?;
     let body = json!({"email": "owner@example.com", "password": 7, "MARK": 1});
     world.send(None, Method::POST, "/v1/sign-in", Some(body), &[]).await?;

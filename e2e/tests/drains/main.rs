@@ -22,12 +22,15 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
+mod activity;
 mod content;
 mod destinations;
 mod disconnects;
 mod lines;
 mod memory;
+mod notices;
 mod options;
+mod outages;
 mod ownership;
 mod refusals;
 mod silence;
@@ -96,12 +99,16 @@ impl World {
     }
 
     fn worker_with(&self, arguments: &[&str]) -> Result<Process> {
+        Process::start(self.worker_command(arguments)?, &self.log())
+    }
+
+    fn worker_command(&self, arguments: &[&str]) -> Result<Command> {
         let mut command = Command::new(e2e::platform::binary("spillway-drain-worker")?);
         command.args(["--drain-database-url", &self.database.worker_url()?]);
         command.arg("--drain-opening-key").arg(self.folder.path().join("opening.key"));
         command.args(["--drain-lease-seconds", "3", "--log", "info,drain_worker=debug"]);
         command.args(arguments);
-        Process::start(command, &self.log())
+        Ok(command)
     }
 
     fn log(&self) -> PathBuf {

@@ -7,12 +7,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Result;
 use e2e::https_receiver::{Answer, HttpsReceiver};
 use e2e::wait;
+use model::{Id, User};
 use serde_json::{Value, json};
 use store::Store;
 use store::drain_tests::{DrainConfiguration, DrainToTest};
 use uuid::Uuid;
 
 use crate::{DEADLINE, World};
+
+async fn user(world: &World) -> Result<Id<User>> {
+    let user = Id::generate();
+    let insert = format!(
+        "insert into users (id, email, name, password_hash) values ('{user}', 'a', 'a', '')"
+    );
+    world.admin.batch_execute(&insert).await?;
+    Ok(user)
+}
 
 #[tokio::test]
 async fn what_a_drain_did_is_counted_and_its_connection_shown() -> Result<()> {
@@ -96,13 +106,15 @@ async fn a_drain_that_skips_goes_on_from_now_and_counts_what_it_left_out() -> Re
     }
     world.state_until(drain, "a failure", |state| state.failing).await?;
     let api = Store::connect(&world.database.api_url()?, 2)?;
-    assert!(api.skip_log_drain(drain).await?.is_some());
+    assert!(api.skip_log_drain(drain, user(&world).await?).await?.is_some());
     receiver.answer_by(|_| Answer::status(200));
     let skipped = "select 1 from drain_positions where skipped_records = 3 and delivered_lines = 0";
     wait::until("the skip", DEADLINE, async || Ok(world.admin.query_opt(skipped, &[]).await?))
         .await?;
     world.append(&[session.numbered(30..40)]).await?;
     world.state_until(drain, "what came then", |state| state.delivered == 10).await?;
+    let told = "select 1 from activity where action = 'log_drain.skipped' and actor = 'a'";
+    assert!(world.admin.query_opt(told, &[]).await?.is_some());
     let first = receiver.accepted_lines()?.into_iter().find(|line| line["event"] == "output");
     assert_eq!(first.map(|line| line["message"].clone()), Some("line 30 of the session".into()));
     Ok(())
@@ -116,11 +128,7 @@ async fn a_configuration_is_tested_without_being_kept() -> Result<()> {
         Answer::status(if request.header("authorization") == "Bearer right" { 200 } else { 401 })
     });
     let drain = world.https(&receiver).await?;
-    let user = Uuid::now_v7();
-    let insert = format!(
-        "insert into users (id, email, name, password_hash) values ('{user}', 'a', 'a', '')"
-    );
-    world.admin.batch_execute(&insert).await?;
+    let user = user(&world).await?;
     let _worker = world.worker()?;
     let api = Store::connect(&world.database.api_url()?, 4)?;
     let destination = json!({ "url": receiver.url(), "ca_certificates": receiver.authority() });
@@ -139,7 +147,7 @@ async fn a_configuration_is_tested_without_being_kept() -> Result<()> {
         };
         let subject = DrainToTest::Configuration(configuration.into());
         let answer = api
-            .ask_drain_test(test, subject, model::Id::from_uuid(user), DEADLINE)
+            .ask_drain_test(test, subject, user, DEADLINE)
             .await?
             .ok_or_else(|| anyhow::anyhow!("no answer: {}", world.worker_log()))?;
         anyhow::Ok((answer.ok, answer.steps))

@@ -66,13 +66,13 @@ async fn outputs_are_apart_and_in_both_places() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_unfinished_line_that_pauses_is_recorded_as_such_once() -> Result<()> {
+async fn output_that_pauses_is_recorded_as_such_once() -> Result<()> {
     let fixture = Fixture::start().await?;
     let command = "printf 'name? '; sleep 4; echo Ada; sleep 2; printf 'end? '; exit";
     assert_eq!(fixture.run(&[], command).await?.text(), "name? Ada\nend? ");
     let records = fixture.records(fixture.sessions().await?[0]).await?;
     let told: Vec<_> = records.iter().map(|record| record.event.name()).collect();
-    let expected = ["output", "pause", "output", "output", "exit", "session_ended"];
+    let expected = ["output", "pause", "output", "pause", "output", "exit", "session_ended"];
     assert_eq!(told[2..], expected);
     assert_eq!(records[3].event, Event::Pause { stream: OutputStream::Stdout });
     Ok(())

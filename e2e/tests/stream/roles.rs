@@ -52,7 +52,7 @@ async fn edge_appends_and_reads_headers_only() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn worker_reads_and_trims_and_cannot_append() -> Result<()> {
+async fn worker_reads_trims_and_appends_and_changes_nothing() -> Result<()> {
     let database = TestDatabase::create().await?;
     let environment = Id::generate();
     let block = Appender::new(environment).block(b"read me");
@@ -61,9 +61,17 @@ async fn worker_reads_and_trims_and_cannot_append() -> Result<()> {
     let stream = open(&database.worker_url()?).await?;
     let blocks = read(&stream, environment, Position::START, 1).await?;
     assert_eq!(blocks[0].1, *block);
-    let refused = stream.append(Appender::new(environment).block(b"mine")).await;
-    assert!(matches!(refused, Err(AppendError::Refused(_))), "{refused:?}");
+    let mine = Appender::new(environment).block(b"mine");
+    for _ in 0..2 {
+        stream.append(Arc::clone(&mine)).await?;
+    }
+    assert_eq!(read(&stream, environment, Position::START, 2).await?[1].1, *mine);
     assert_eq!(stream.trim(SystemTime::now()).await?, 0);
+    // It is fenced off like any appender, and fences nobody off.
+    assert!(stream.fence(stream.appender()).await.is_err());
+    open(database.admin_url()).await?.fence(stream.appender()).await?;
+    let refused = stream.append(Appender::new(environment).block(b"late")).await;
+    assert!(matches!(refused, Err(AppendError::Fenced)), "{refused:?}");
     Ok(())
 }
 

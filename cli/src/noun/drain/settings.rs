@@ -119,6 +119,9 @@ pub(crate) struct Options {
     /// Whether it takes ephemeral sessions; a new drain does, unless told =false.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     sessions: Option<bool>,
+    /// Whether it takes what users and the platform do in the environment; a new drain does, unless told =false.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    activity: Option<bool>,
     /// What becomes of terminal control sequences in lines.
     #[arg(long, value_parser = ["keep", "strip"])]
     control_sequences: Option<String>,
@@ -218,6 +221,7 @@ impl<D: Destination> New<D> {
             "drain_apps": true,
             "drain_databases": true,
             "drain_ephemeral_sessions": true,
+            "drain_activity": true,
         });
         if !credentials.is_empty() {
             insert(&mut body, "credentials", credentials.into());
@@ -292,6 +296,7 @@ impl Options {
             ("drain_apps", self.apps.map(Value::from)),
             ("drain_databases", self.databases.map(Value::from)),
             ("drain_ephemeral_sessions", self.sessions.map(Value::from)),
+            ("drain_activity", self.activity.map(Value::from)),
             ("control_sequences", self.control_sequences.map(Value::from)),
             ("redraws", self.redraws.map(Value::from)),
         ];

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{ExitStatus, OutputStream, TerminalSize};
+use model::{Actor, ExitStatus, OutputStream, Target, TerminalSize};
 
-use super::DecodeError;
+use super::{DecodeError, wire};
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Record {
@@ -19,7 +19,7 @@ pub(super) struct Record {
     /// The time less the previous record's (wrapping); the first one's is the time itself.
     #[prost(sint64, tag = "3")]
     pub(super) at_change: i64,
-    #[prost(oneof = "Event", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17")]
+    #[prost(oneof = "Event", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18")]
     pub(super) event: Option<Event>,
 }
 
@@ -54,6 +54,8 @@ pub(super) enum Event {
     /// The number of the output that pauses.
     #[prost(uint32, tag = "17")]
     Pause(u32),
+    #[prost(message, tag = "18")]
+    Activity(Activity),
 }
 
 /// Output; its bytes stand apart, and `length` says how many of the next ones they are.
@@ -135,6 +137,31 @@ pub(super) struct SessionEnded {
     nanos: u32,
 }
 
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Activity {
+    /// None: the platform.
+    #[prost(message, optional, tag = "1")]
+    user: Option<User>,
+    #[prost(string, tag = "2")]
+    action: String,
+    #[prost(string, tag = "3")]
+    target_kind: String,
+    #[prost(bytes = "vec", tag = "4")]
+    target: Vec<u8>,
+    #[prost(string, tag = "5")]
+    target_handle: String,
+    #[prost(string, tag = "6")]
+    detail: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct User {
+    #[prost(bytes = "vec", tag = "1")]
+    id: Vec<u8>,
+    #[prost(string, tag = "2")]
+    email: String,
+}
+
 const fn output_number(stream: OutputStream) -> u32 {
     match stream {
         OutputStream::Stdout => 0,
@@ -194,6 +221,17 @@ pub(super) fn pack(event: &model::Event) -> Event {
                 nanos: duration.subsec_nanos(),
             })
         }
+        Model::Activity { actor, action, target, detail } => Event::Activity(Activity {
+            user: match actor {
+                Actor::Platform => None,
+                Actor::User { id, email } => Some(User { id: wire::id(*id), email: email.clone() }),
+            },
+            action: action.clone(),
+            target_kind: target.kind.clone(),
+            target: target.id.as_bytes().to_vec(),
+            target_handle: target.handle.clone(),
+            detail: detail.clone(),
+        }),
     }
 }
 
@@ -247,5 +285,18 @@ pub(super) fn unpack(event: Event, carried: &mut Bytes) -> Result<model::Event, 
                 duration: Duration::new(ended.seconds, ended.nanos),
             }
         }
+        Event::Activity(activity) => Model::Activity {
+            actor: match activity.user {
+                None => Actor::Platform,
+                Some(User { id, email }) => Actor::User { id: wire::parse_id(&id)?, email },
+            },
+            action: activity.action,
+            target: Target {
+                kind: activity.target_kind,
+                id: wire::parse_id::<()>(&activity.target)?.uuid(),
+                handle: activity.target_handle,
+            },
+            detail: activity.detail,
+        },
     })
 }

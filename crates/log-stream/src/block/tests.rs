@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use model::{
-    AppTag, DatabaseTag, EnvironmentTag, Event, ExitStatus, Origin, OutputStream, SessionStarted,
-    SessionTag, Source, TerminalSize, Timestamp,
+    Actor, AppTag, DatabaseTag, EnvironmentTag, Event, ExitStatus, Origin, OutputStream,
+    SessionStarted, SessionTag, Source, Target, TerminalSize, Timestamp,
 };
 use proptest::prelude::*;
 use prost::Message as _;
@@ -82,6 +82,17 @@ fn events() -> impl Strategy<Value = Event> {
                 aborted,
                 output_bytes,
                 duration: Duration::new(seconds, nanos),
+            }
+        ),
+        (prop::option::of(any::<u128>()), text(), text(), any::<u128>()).prop_map(
+            |(user, one, other, target)| Event::Activity {
+                actor: user.map_or(Actor::Platform, |id| Actor::User {
+                    id: Id::from_uuid(Uuid::from_u128(id)),
+                    email: one.clone(),
+                }),
+                action: one.clone(),
+                target: Target { kind: one, id: Uuid::from_u128(target), handle: other.clone() },
+                detail: other,
             }
         ),
     ]
@@ -253,6 +264,18 @@ fn records_of_another_environment_are_refused() {
     let outcome = Block::encode(Id::from_uuid(Uuid::nil()), &[output(0, b"")]);
     assert!(matches!(outcome, Err(EncodeError::OtherEnvironment { .. })));
     assert!(matches!(Block::encode(environment(), &[]), Err(EncodeError::Empty)));
+}
+
+#[test]
+fn block_may_be_packed_again_under_its_id() {
+    let id = Uuid::now_v7();
+    let records = [output(0, b"x")];
+    let block = Block::encode_as(id, environment(), &records).unwrap();
+    assert_eq!(block.id(), id);
+    assert_eq!(stored(&block).records().unwrap(), records);
+    assert_eq!(Block::encode_as(id, environment(), &records).unwrap(), block);
+    let outcome = Block::encode_as(Uuid::new_v4(), environment(), &records);
+    assert!(matches!(outcome, Err(EncodeError::NotVersion7)));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use model::{Event, Record, SessionStarted};
+use model::{Actor, Event, Record, SessionStarted, Target};
 
 /// The message of a record that is not cut into lines.
 pub(super) fn message(record: &Record) -> Cow<'_, [u8]> {
@@ -25,6 +25,9 @@ pub(super) fn message(record: &Record) -> Cow<'_, [u8]> {
             if *aborted { "aborted" } else { "ended" },
             duration.as_secs_f64()
         ),
+        Event::Activity { actor, action, target, detail } => {
+            activity(actor, action, target, detail)
+        }
     };
     words.into_bytes().into()
 }
@@ -41,4 +44,11 @@ fn session_started(record: &Record, started: &SessionStarted) -> String {
          {key_fingerprint}; client {client_version}){}",
         reason.unwrap_or_default()
     )
+}
+
+fn activity(actor: &Actor, action: &str, target: &Target, detail: &str) -> String {
+    let Target { kind, handle, .. } = target;
+    let kind = kind.replace('_', " ");
+    let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
+    format!("{action}: {kind} {handle}, by {actor}{detail}")
 }

@@ -163,7 +163,9 @@ impl World {
         let (syslog, ca) = (syslog.to_string(), ca.display().to_string());
         let stalled = self.stalled.local_addr()?.port().to_string();
         let (https, dead) = (url(self.https.port()), url(1));
-        let options = ["--environment", "production", "--control-sequences", "keep", "--ca-file"];
+        // What users and the platform do is no session's, and not checked.
+        let place = ["--environment", "production", "--activity=false"];
+        let options = [&place[..], &["--control-sequences", "keep", "--ca-file"]].concat();
         for to in [
             ["syslog", SYSLOG, "--host", &address, "--port", &syslog].as_slice(),
             &["https", HTTPS, "--url", &https],

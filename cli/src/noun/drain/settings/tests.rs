@@ -35,6 +35,7 @@ fn drain_takes_every_source_unless_told_otherwise() {
                 "token": "prefix", "ca_certificates": null
             },
             "drain_apps": true, "drain_databases": false, "drain_ephemeral_sessions": true,
+            "drain_activity": true,
         })
     );
 }

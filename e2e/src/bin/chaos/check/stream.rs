@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::Result;
-use model::{Event, OutputStream};
+use model::{Event, OutputStream, Source};
 use uuid::Uuid;
 
 use super::Verdict;
@@ -95,6 +95,10 @@ pub(super) fn read(
 }
 
 fn take(record: model::Record, recorded: &mut Recorded, verdict: &mut Verdict) {
+    if record.origin.source != Source::EphemeralSession {
+        // What users and the platform did: each alone, and no session's.
+        return;
+    }
     let id = record.origin.producer.uuid();
     let session = recorded.sessions.entry(id).or_default();
     if record.seq != session.next_seq {

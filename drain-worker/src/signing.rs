@@ -1,6 +1,5 @@
-//! Signed requests, as Standard Webhooks 1.0 says (standardwebhooks.com, "Signature scheme"):
-//! `webhook-signature` is over id, time of the attempt and the body as it is sent, so after its
-//! compression.
+//! Signatures of requests, as Standard Webhooks 1.0 says (standardwebhooks.com, "Signature scheme"): over id,
+//! time of the attempt and the body as it is sent, so after its compression.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,30 +9,31 @@ use base64::engine::general_purpose::STANDARD;
 use destinations::Credentials;
 use model::Secret;
 
-use super::http::{HttpClient, HttpConfigError};
+use crate::destination::{HttpClient, HttpConfigError};
 
-/// What requests are signed with.
-pub(super) struct Signing(hmac::Key);
+/// Signs with a customer's secret.
+pub(crate) struct Signer(hmac::Key);
 
-impl Signing {
-    /// From the credentials, if there is a secret among them, which is never quoted.
-    pub(super) fn of(
+impl Signer {
+    /// From a drain's credentials, if there is a secret among them, which the client never quotes.
+    pub(crate) fn of(
         credentials: &Credentials,
         client: &mut HttpClient,
     ) -> Result<Option<Self>, HttpConfigError> {
         let Some(secret) = &credentials.signing_secret else { return Ok(None) };
         client.mask(secret);
-        let signing = Self::new(secret).ok_or(HttpConfigError::Missing("signing_secret"))?;
-        Ok(Some(signing))
+        let signer = Self::new(secret).ok_or(HttpConfigError::Missing("signing_secret"))?;
+        Ok(Some(signer))
     }
 
-    fn new(secret: &Secret<String>) -> Option<Self> {
+    /// From a secret in the form `whsec_` and base64; None, if it has another.
+    pub(crate) fn new(secret: &Secret<String>) -> Option<Self> {
         let key = STANDARD.decode(secret.expose().strip_prefix("whsec_")?).ok()?;
         Some(Self(hmac::Key::new(hmac::HMAC_SHA256, &key)))
     }
 
-    /// The headers of a request that is sent now.
-    pub(super) fn headers(&self, id: &str, body: &[u8]) -> [(&'static str, String); 3] {
+    /// The headers of a request with this id and body that is sent now.
+    pub(crate) fn headers(&self, id: &str, body: &[u8]) -> [(&'static str, String); 3] {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         [
             ("webhook-id", id.to_owned()),
@@ -58,9 +58,9 @@ mod tests {
     #[test]
     fn signatures_are_those_of_standard_webhooks() {
         let secret = Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned());
-        let signing = Signing::new(&secret).unwrap();
+        let signer = Signer::new(&secret).unwrap();
         let body = br#"{"test": 2432232314}"#;
-        let signature = signing.signature("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body);
+        let signature = signer.signature("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body);
         assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
 }
