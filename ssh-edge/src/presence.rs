@@ -108,7 +108,9 @@ async fn reap_containers(edge: &Edge, confident: bool) {
         };
         if left_over {
             tracing::info!(session = %container.session, "removing a dead session's container");
-            edge.remove_container(container.session).await;
+            if let Err(error) = edge.runtime.remove_owned(&container).await {
+                tracing::warn!(session = %container.session, %error, "it is tried again later");
+            }
         }
     }
 }

@@ -49,8 +49,10 @@ pub(crate) struct Container {
 }
 
 /// A container that some edge has made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Owned {
+    /// The engine's id of it.
+    pub(crate) id: String,
     /// The edge.
     pub(crate) edge: Id<Edge>,
     /// The session.
@@ -68,6 +70,9 @@ pub(crate) trait ContainerRuntime: Send + Sync + 'static {
 
     /// Removes a session's container, running or not; it may be gone already.
     async fn remove(&self, session: Id<EphemeralSession>) -> Result<(), RuntimeError>;
+
+    /// Removes a container that was listed; it may be gone already.
+    async fn remove_owned(&self, owned: &Owned) -> Result<(), RuntimeError>;
 
     /// Every container that an edge has made, running or not.
     async fn list(&self) -> Result<Vec<Owned>, RuntimeError>;

@@ -75,6 +75,19 @@ async fn killed_edge_leaves_no_container_and_its_session_is_closed_as_aborted() 
     Ok(())
 }
 
+/// As Docker leaves one behind that is killed while it removes it.
+#[tokio::test]
+async fn container_without_its_name_is_removed_all_the_same() -> Result<()> {
+    let fixture = Fixture::start().await?;
+    let edge: uuid::Uuid = fixture.client.query_one("select id from edges", &[]).await?.get(0);
+    let session = Id::<EphemeralSession>::generate();
+    let labels = [format!("dev.spillway.edge={edge}"), format!("dev.spillway.session={session}")];
+    let image = e2e::docker::TestImage::Busybox.ensure().await?;
+    let create = ["create", "--label", &labels[0], "--label", &labels[1], &image];
+    e2e::process::succeed(e2e::docker::docker(&create), DEADLINE).await?;
+    no_container(session).await
+}
+
 #[tokio::test]
 async fn stopped_edge_ends_its_sessions_in_order() -> Result<()> {
     let mut fixture = Fixture::start().await?;

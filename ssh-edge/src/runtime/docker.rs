@@ -117,6 +117,20 @@ impl Docker {
         within(START_DEADLINE, client.create_container(Some(options), body)).await?;
         within(START_DEADLINE, client.start_container(&name, None::<StartContainerOptions>)).await
     }
+
+    /// Removes a container by its name or id.
+    async fn remove_named(&self, name: &str) -> Result<(), RuntimeError> {
+        let client = self.client().await?;
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        let removal = async {
+            match client.remove_container(name, Some(options)).await {
+                // Gone, or the engine is removing it by itself.
+                Err(Error::DockerResponseServerError { status_code: 404 | 409, .. }) => Ok(()),
+                outcome => outcome,
+            }
+        };
+        within(START_DEADLINE, removal).await
+    }
 }
 
 #[async_trait]
@@ -143,17 +157,12 @@ impl ContainerRuntime for Docker {
     }
 
     async fn remove(&self, session: Id<EphemeralSession>) -> Result<(), RuntimeError> {
-        let client = self.client().await?;
-        let name = container_name(session);
-        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-        let removal = async {
-            match client.remove_container(&name, Some(options)).await {
-                // Gone, or the engine is removing it by itself.
-                Err(Error::DockerResponseServerError { status_code: 404 | 409, .. }) => Ok(()),
-                outcome => outcome,
-            }
-        };
-        within(START_DEADLINE, removal).await
+        self.remove_named(&container_name(session)).await
+    }
+
+    // An engine that dies while it removes a container may have taken its name already.
+    async fn remove_owned(&self, owned: &Owned) -> Result<(), RuntimeError> {
+        self.remove_named(&owned.id).await
     }
 
     async fn list(&self) -> Result<Vec<Owned>, RuntimeError> {
@@ -165,7 +174,7 @@ impl ContainerRuntime for Docker {
             let labels = container.labels?;
             let edge = labels.get(EDGE_LABEL)?.parse().ok()?;
             let session = labels.get(SESSION_LABEL)?.parse().ok()?;
-            Some(Owned { edge, session })
+            Some(Owned { id: container.id?, edge, session })
         });
         Ok(owned.collect())
     }
