@@ -72,7 +72,8 @@ async fn full_disk_costs_neither_a_block_nor_a_repetition() -> Result<()> {
     let down = [block, small];
     let outcomes = join_all(down.iter().map(|block| stream.append(Arc::clone(block)))).await;
     println!("while the server is down: {outcomes:?}");
-    assert!(outcomes.iter().all(Result::is_err));
+    // It starts anew by itself, and may have room for the small one then.
+    assert!(outcomes.first().is_some_and(Result::is_err));
 
     disk.free().await?;
     let cluster = database.cluster().context("a cluster of its own")?;
