@@ -76,6 +76,19 @@ pub struct RejectedLine {
     pub reason: String,
 }
 
+/// What happened to a drain's lines, for its minutes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DrainMinute {
+    /// Lines delivered.
+    pub delivered: i64,
+    /// Bytes of these, as they were encoded.
+    pub delivered_bytes: i64,
+    /// Lines refused.
+    pub rejected: i64,
+    /// What failed.
+    pub failures: i64,
+}
+
 /// What a worker has to say about a drain.
 #[derive(Debug, Clone, Default)]
 pub struct DrainProgress {
@@ -87,8 +100,8 @@ pub struct DrainProgress {
     pub delivered_bytes: i64,
     /// Lines that may have been received, and were sent again, since the last report.
     pub repeated: i64,
-    /// What failed since the last report.
-    pub failures: i64,
+    /// What happened since this was last told.
+    pub minute: Option<DrainMinute>,
     /// Lines of them of which something was masked.
     pub redacted: i64,
     /// Lines refused since the last report.
@@ -146,7 +159,8 @@ impl Store {
                      drain_id uuid, worker_id uuid, generation bigint,
                      low_xid bigint, low_seq bigint, high_xid bigint, high_seq bigint, open jsonb,
                      delivered bigint, delivered_bytes bigint, redacted bigint, repeated bigint,
-                     failures bigint, rejected jsonb, connection jsonb,
+                     rejected jsonb, connection jsonb, minute_lines bigint, minute_bytes bigint,
+                     minute_rejected bigint, minute_failures bigint,
                      goes_on boolean, failing_since timestamptz, error text, error_at timestamptz,
                      failing_id uuid, recovered_id uuid,
                      lag_records bigint, lag_bytes bigint, lag_seconds float8)
@@ -167,11 +181,10 @@ impl Store {
              ), minute as (
                  insert into drain_minutes as m (drain_id, minute, delivered_lines,
                      delivered_bytes, rejected_lines, failures, lag_records, lag_seconds)
-                 select drain_id, date_trunc('minute', now()), delivered, delivered_bytes,
-                     jsonb_array_length(rejected), failures, lag_records, lag_seconds
+                 select drain_id, date_trunc('minute', now()), minute_lines, minute_bytes,
+                     minute_rejected, minute_failures, lag_records, lag_seconds
                  from report join lease using (drain_id)
-                 where delivered > 0 or failures > 0 or lag_records > 0
-                     or jsonb_array_length(rejected) > 0
+                 where minute_lines is not null
                  on conflict (drain_id, minute) do update set
                      delivered_lines = m.delivered_lines + excluded.delivered_lines,
                      delivered_bytes = m.delivered_bytes + excluded.delivered_bytes,
@@ -399,7 +412,10 @@ impl DrainProgress {
             "delivered_bytes": self.delivered_bytes,
             "redacted": self.redacted,
             "repeated": self.repeated,
-            "failures": self.failures,
+            "minute_lines": self.minute.map(|minute| minute.delivered),
+            "minute_bytes": self.minute.map(|minute| minute.delivered_bytes),
+            "minute_rejected": self.minute.map(|minute| minute.rejected),
+            "minute_failures": self.minute.map(|minute| minute.failures),
             "rejected": rejected,
             "connection": self.connection,
             "goes_on": goes_on,

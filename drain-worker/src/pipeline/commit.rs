@@ -68,7 +68,7 @@ pub(super) async fn keep(
                     is_settled = lag.records == 0 && status.nothing_waits();
                 }
                 // How long a drain fails is told when it is written.
-                if lag == known && !is_settled && !status.fails() {
+                if lag == known && !is_settled && !status.fails() && !status.waits() {
                     continue;
                 }
             }
@@ -84,6 +84,7 @@ pub(super) async fn keep(
     if timeout(FINISH + Duration::from_secs(1), ended).await.is_err() {
         tasks.shutdown().await;
     }
+    status.end();
     context.reports.write(lease, status, lag, stop).await;
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use log_stream::Position;
 use model::{Drain, Id};
-use store::drain_positions::{DrainPosition, DrainProgress};
+use store::drain_positions::{DrainMinute, DrainPosition, DrainProgress};
 use store::leases::Lease;
 use store::{Store, StoreError};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Status;
 use super::commit::Lag;
-use super::status::State;
+use super::status::{Counts, State};
 use crate::lines::Checkpoint;
 
 /// Between two times: each repeats less after a crash and costs the database a commit.
@@ -177,7 +177,12 @@ fn row(state: &State, report: &Report) -> (Lease, DrainProgress) {
         delivered_bytes: signed(state.counts.bytes),
         redacted: signed(state.counts.redacted),
         repeated: signed(state.counts.repeated),
-        failures: signed(state.counts.failures),
+        minute: (state.minute != Counts::default()).then(|| DrainMinute {
+            delivered: signed(state.minute.delivered),
+            delivered_bytes: signed(state.minute.bytes),
+            rejected: signed(state.minute.rejected),
+            failures: signed(state.minute.failures),
+        }),
         rejected: state.rejected.clone(),
         health: state.health.clone(),
         connection: state.connection.clone(),

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use model::Timestamp;
 use serde_json::Value;
@@ -19,6 +20,9 @@ const MOST_REJECTED: usize = 20;
 /// A position that is so many bytes after the last one that was written is written soon: all of them
 /// come again when the worker is killed.
 const MANY_UNWRITTEN: u64 = 2 << 20;
+
+/// How a drain fares by the minute is written more rarely than how far it has got: it is a row more.
+const MINUTES_EVERY: Duration = Duration::from_secs(5);
 
 /// Shared between the steps of a pipeline.
 #[derive(Debug)]
@@ -40,7 +44,7 @@ pub(crate) struct Status {
 }
 
 /// What happened to lines.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) delivered: usize,
     /// Of delivered lines, encoded.
@@ -49,17 +53,20 @@ pub(super) struct Counts {
     pub(super) redacted: usize,
     /// Lines that may have been received and are sent again.
     pub(super) repeated: usize,
+    /// Lines that were refused for good.
+    pub(super) rejected: usize,
     /// What could not be sent, or not be confirmed.
     pub(super) failures: usize,
 }
 
 impl std::ops::AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
-        let Self { delivered, bytes, redacted, repeated, failures } = other;
+        let Self { delivered, bytes, redacted, repeated, rejected, failures } = other;
         self.delivered += delivered;
         self.bytes += bytes;
         self.redacted += redacted;
         self.repeated += repeated;
+        self.rejected += rejected;
         self.failures += failures;
     }
 }
@@ -77,6 +84,10 @@ pub(super) struct Unwritten {
 pub(super) struct State {
     pub(super) reached: Option<Reached>,
     pub(super) counts: Counts,
+    /// The same, for the minutes.
+    pub(super) minute: Counts,
+    /// When that was last written.
+    minute_at: Option<Instant>,
     pub(super) rejected: Vec<RejectedLine>,
     pub(super) health: DrainHealth,
     pub(super) connection: Option<Value>,
@@ -115,7 +126,7 @@ impl Status {
         let error = message.replace('\0', "").chars().take(LONGEST_ERROR).collect();
         let failure = DrainFailure { since, error, at: now };
         state.health = DrainHealth::Fails { failure, has_worked };
-        state.counts.failures += 1;
+        state.minute.failures += 1;
         drop(state);
         self.changed.notify_one();
     }
@@ -139,6 +150,7 @@ impl Status {
         }
         let mut state = self.state();
         state.counts += counts;
+        state.minute += counts;
         if counts.delivered > 0 {
             state.health = DrainHealth::Works;
         }
@@ -185,6 +197,7 @@ impl Status {
         self.unwritten.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state();
         state.rejected.push(line);
+        state.minute.rejected += 1;
         drop(state);
         self.changed.notify_one();
     }
@@ -212,8 +225,24 @@ impl Status {
     /// Takes what is to be written; then it is [`Self::written`] or [put back](Self::put_back).
     pub(super) fn take(&self) -> State {
         let mut state = self.state();
-        let rest = State { health: state.health.clone(), ..State::default() };
+        let mut rest = State { health: state.health.clone(), ..State::default() };
+        if state.minute_at.is_some_and(|at| at.elapsed() < MINUTES_EVERY) {
+            rest.minute_at = state.minute_at;
+            rest.minute = std::mem::take(&mut state.minute);
+        } else {
+            rest.minute_at = Some(Instant::now());
+        }
         std::mem::replace(&mut *state, rest)
+    }
+
+    /// Whether something waits only for its turn to be written.
+    pub(super) fn waits(&self) -> bool {
+        self.state().minute != Counts::default()
+    }
+
+    /// Nothing will follow: what waits is written the next time.
+    pub(super) fn end(&self) {
+        self.state().minute_at = None;
     }
 
     pub(super) fn written(&self, state: &State) {
@@ -228,6 +257,7 @@ impl Status {
     pub(super) fn put_back(&self, unwritten: State) {
         let mut state = self.state();
         state.counts += unwritten.counts;
+        state.minute += unwritten.minute;
         state.rejected.splice(0..0, unwritten.rejected);
         if state.reached.is_none() {
             state.reached = unwritten.reached;

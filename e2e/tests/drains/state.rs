@@ -33,6 +33,9 @@ async fn what_a_drain_did_is_counted_and_its_connection_shown() -> Result<()> {
     let mut session = world.session();
     world.append(&[session.numbered(0..100)]).await?;
     world.state_until(drain, "all", |state| state.delivered == 100).await?;
+    let minutes = "select from drain_minutes having sum(delivered_lines) = 100";
+    wait::until("the minutes", DEADLINE, async || Ok(world.admin.query_opt(minutes, &[]).await?))
+        .await?;
     let row = world
         .admin
         .query_one(
