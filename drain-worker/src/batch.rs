@@ -253,13 +253,11 @@ impl Batcher {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use destinations::{BodyFormat, Keys};
-    use model::{EnvironmentTag, Id, Origin, Source};
 
     use super::*;
     use crate::encode::json::JsonEncoder;
+    use crate::encode::tests::origin;
     use crate::lines::Extras;
 
     const HOUR: u64 = 3_600_000_000_000;
@@ -271,17 +269,7 @@ mod tests {
     }
 
     fn add(batcher: &mut Batcher, nanos: u64) {
-        let organization = Id::generate();
-        let handle = "production".parse().unwrap();
-        let environment = EnvironmentTag { id: Id::generate(), handle, organization };
-        let origin = Arc::new(Origin {
-            producer: Id::generate(),
-            source: Source::Activity,
-            environment,
-            app: None,
-            database: None,
-            session: None,
-        });
+        let origin = origin();
         let at = Timestamp::from_nanos(nanos);
         let message = b"a line".as_slice();
         batcher.add(&Line {

@@ -73,8 +73,6 @@ struct LogDrain {
     redacted_lines: i64,
     /// Records that it was told to leave out.
     skipped_records: i64,
-    /// Records that were too old or too many to be kept until it had delivered them.
-    dropped_records: i64,
     /// What was delivered in the last minute.
     last_minute: Delivered,
     /// What was delivered in the last hour.
@@ -184,7 +182,6 @@ impl From<Stored> for LogDrain {
             rejected_lines: stored.rejected_lines,
             redacted_lines: stored.redacted_lines,
             skipped_records: stored.skipped_records,
-            dropped_records: stored.dropped_records,
             last_minute: Delivered { lines: stored.minute_lines, bytes: stored.minute_bytes },
             last_hour: Delivered { lines: stored.hour_lines, bytes: stored.hour_bytes },
             connection: stored.connection,

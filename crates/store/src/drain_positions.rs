@@ -8,6 +8,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use model::{Drain, Environment, Id};
 use serde_json::{Value, json};
 use sqlx::FromRow;
@@ -173,7 +175,7 @@ impl Store {
                  insert into rejected_lines
                      (id, drain_id, line_id, line, encoded, format, reason)
                  select line.id, drain_id, line.line_id, line.line,
-                     decode(line.encoded, 'hex'), line.format, line.reason
+                     decode(line.encoded, 'base64'), line.format, line.reason
                  from report join lease using (drain_id), jsonb_to_recordset(report.rejected)
                      as line (id uuid, line_id text, line jsonb, encoded text, format text,
                          reason text)
@@ -435,17 +437,8 @@ impl RejectedLine {
     fn row(&self) -> Value {
         let Self { line_id, line, encoded, format, reason } = self;
         json!({
-            "id": Uuid::now_v7(), "line_id": line_id, "line": line, "encoded": hex(encoded),
+            "id": Uuid::now_v7(), "line_id": line_id, "line": line, "encoded": STANDARD.encode(encoded),
             "format": format, "reason": reason,
         })
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        for nibble in [byte >> 4, byte & 15] {
-            text.extend(char::from_digit(u32::from(nibble), 16));
-        }
-        text
-    })
 }

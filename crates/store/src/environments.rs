@@ -1,6 +1,6 @@
 //! Environments, their session policy, and whom they have told of failing drains.
 
-use model::{Environment as EnvironmentKind, Handle, Id, Organization, Role, User};
+use model::{App, Database, Environment as EnvironmentKind, Handle, Id, Organization, Role, User};
 use sqlx::{FromRow, PgConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -273,4 +273,38 @@ async fn read(
 ) -> Result<Environment, StoreError> {
     let environment = sqlx::query_as(select!("", "where e.id = $1")).bind(id.uuid());
     Ok(environment.fetch_one(connection).await?)
+}
+
+/// Which of what was named is not an environment's.
+#[derive(Debug, Clone, Copy, FromRow)]
+pub struct Foreign {
+    /// Some app.
+    pub apps: bool,
+    /// Some database.
+    pub databases: bool,
+}
+
+impl Store {
+    /// Tells whether some of these apps and databases are not the environment's, and never were.
+    pub async fn foreign_to(
+        &self,
+        environment: Id<EnvironmentKind>,
+        apps: &[Id<App>],
+        databases: &[Id<Database>],
+    ) -> Result<Foreign, StoreError> {
+        let apps: Vec<Uuid> = apps.iter().map(|id| id.uuid()).collect();
+        let databases: Vec<Uuid> = databases.iter().map(|id| id.uuid()).collect();
+        Ok(sqlx::query_as(
+            "select exists (select from unnest($2) as named (id) where not exists
+                     (select from apps a where a.id = named.id and a.environment_id = $1)) as apps,
+                 exists (select from unnest($3) as named (id) where not exists
+                     (select from databases d where d.id = named.id and d.environment_id = $1))
+                     as databases",
+        )
+        .bind(environment.uuid())
+        .bind(apps)
+        .bind(databases)
+        .fetch_one(&self.pool)
+        .await?)
+    }
 }

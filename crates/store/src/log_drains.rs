@@ -3,7 +3,7 @@
 //! Invariant: every change is told on the channel `spillway_drains`, and written down as activity of the
 //! user who makes it, in the transaction that makes it. Credentials go in sealed and are never read here.
 
-use model::{App, Database, Drain, Environment, Handle, Id, User};
+use model::{Drain, Environment, Handle, Id, User};
 use serde_json::Value;
 use sqlx::{FromRow, PgConnection};
 use time::OffsetDateTime;
@@ -78,8 +78,6 @@ pub struct LogDrain {
     pub redacted_lines: i64,
     /// Records that it was told to leave out.
     pub skipped_records: i64,
-    /// Records that were too old or too many to be kept for it.
-    pub dropped_records: i64,
     /// Lines delivered in the last minute.
     pub minute_lines: i64,
     /// Bytes that these had.
@@ -201,7 +199,7 @@ macro_rules! select {
                  coalesce(p.rejected_lines, 0) as rejected_lines,
                  coalesce(p.redacted_lines, 0) as redacted_lines,
                  coalesce(p.skipped_records, 0) as skipped_records,
-                 coalesce(p.dropped_records, 0) as dropped_records, p.connection, rates.*",
+                 p.connection, rates.*",
             $columns,
             " from log_drains d left join drain_positions p on p.drain_id = d.id
              cross join lateral (
@@ -459,40 +457,6 @@ impl Store {
         }
         transaction.commit().await?;
         Ok(is_deleted)
-    }
-}
-
-/// Which of what was named is not an environment's.
-#[derive(Debug, Clone, Copy, FromRow)]
-pub struct Foreign {
-    /// Some app.
-    pub apps: bool,
-    /// Some database.
-    pub databases: bool,
-}
-
-impl Store {
-    /// Tells whether some of these apps and databases are not the environment's, and never were.
-    pub async fn foreign_to(
-        &self,
-        environment: Id<Environment>,
-        apps: &[Id<App>],
-        databases: &[Id<Database>],
-    ) -> Result<Foreign, StoreError> {
-        let apps: Vec<Uuid> = apps.iter().map(|id| id.uuid()).collect();
-        let databases: Vec<Uuid> = databases.iter().map(|id| id.uuid()).collect();
-        Ok(sqlx::query_as(
-            "select exists (select from unnest($2) as named (id) where not exists
-                     (select from apps a where a.id = named.id and a.environment_id = $1)) as apps,
-                 exists (select from unnest($3) as named (id) where not exists
-                     (select from databases d where d.id = named.id and d.environment_id = $1))
-                     as databases",
-        )
-        .bind(environment.uuid())
-        .bind(apps)
-        .bind(databases)
-        .fetch_one(&self.pool)
-        .await?)
     }
 }
 

@@ -3,7 +3,6 @@
 //! Invariants: of what an endpoint answers, at most [`HttpClient::answer_limit`] bytes are read; and
 //! what is secret to a drain is masked in what is quoted of it.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use destinations::{Compression, Credentials};
+use destinations::Credentials;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{
@@ -20,7 +19,6 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
-use libdeflater::{CompressionLvl, Compressor};
 use model::Secret;
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -33,6 +31,10 @@ use crate::egress::Egress;
 use crate::tls::{Endpoint, TlsConfigError};
 use crate::trace::{Step, Trace};
 
+mod packer;
+
+pub(crate) use packer::Packer;
+
 const REQUEST_DEADLINE: Duration = Duration::from_mins(1);
 const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
 const ANSWER_LIMIT: usize = 4096;
@@ -40,8 +42,6 @@ const ANSWER_LIMIT: usize = 4096;
 const QUOTE_LIMIT: usize = 300;
 const MOST_COOKIES: usize = 16;
 const LONGEST_COOKIE: usize = 4096;
-/// Level 1 of zstd: on logs a better ratio than gzip's for less CPU time.
-const ZSTD_LEVEL: i32 = 1;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HttpConfigError {
@@ -361,55 +361,6 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
 }
 
-/// How bodies are compressed.
-pub(crate) enum Packer {
-    Plain,
-    // Level 1: 281 MB/s at a ratio of 3.85 on logs; more costs more than it saves.
-    Gzip(Compressor),
-    Zstd,
-}
-
-impl Packer {
-    pub(crate) fn new(compression: Compression) -> Self {
-        match compression {
-            Compression::Gzip => Self::gzip(),
-            Compression::Zstd => Self::Zstd,
-            Compression::None => Self::Plain,
-        }
-    }
-
-    pub(crate) fn gzip() -> Self {
-        Self::Gzip(Compressor::new(CompressionLvl::new(1).unwrap_or_default()))
-    }
-
-    const fn encoding(&self) -> Option<HeaderValue> {
-        match self {
-            Self::Plain => None,
-            Self::Gzip(_) => Some(HeaderValue::from_static("gzip")),
-            Self::Zstd => Some(HeaderValue::from_static("zstd")),
-        }
-    }
-
-    /// The same for the same bytes.
-    pub(crate) fn pack<'a>(&mut self, body: impl Into<Cow<'a, [u8]>>) -> Result<Vec<u8>, Failure> {
-        let body = body.into();
-        let failed = |error: &dyn std::fmt::Display| {
-            retry(format!("the batch cannot be compressed: {error}"))
-        };
-        match self {
-            Self::Plain => Ok(body.into_owned()),
-            Self::Gzip(compressor) => {
-                let mut packed = vec![0; compressor.gzip_compress_bound(body.len())];
-                let length =
-                    compressor.gzip_compress(&body, &mut packed).map_err(|error| failed(&error))?;
-                packed.truncate(length);
-                Ok(packed)
-            }
-            Self::Zstd => zstd::bulk::compress(&body, ZSTD_LEVEL).map_err(|error| failed(&error)),
-        }
-    }
-}
-
 /// How a kind of endpoint wants its requests, and what it answers.
 pub(crate) trait Post: Send + Sync {
     /// The request's body from a batch's encoded lines.
@@ -436,6 +387,37 @@ pub(crate) trait Post: Send + Sync {
     fn rejected(&self, line: &[u8]) -> Value;
 }
 
+/// Batches that the endpoint has said it has.
+#[derive(Debug, Default)]
+pub(crate) struct Taken(usize);
+
+impl Taken {
+    /// One more.
+    pub(crate) const fn add(&mut self) {
+        self.0 += 1;
+    }
+
+    /// Waits until there are some; answers how many, and forgets them.
+    pub(crate) async fn next(&mut self) -> usize {
+        if self.0 == 0 {
+            std::future::pending::<()>().await;
+        }
+        std::mem::take(&mut self.0)
+    }
+}
+
+/// Notes what came of an answer.
+pub(crate) fn note<T>(
+    trace: &mut Trace,
+    answer: &Answer,
+    started: Instant,
+    outcome: &Result<T, Failure>,
+) {
+    let failure = outcome.as_ref().err();
+    let detail = failure.map_or_else(|| answer.status.to_string(), ToString::to_string);
+    trace.tried(Step::Answer, failure.is_none(), detail, started);
+}
+
 /// An endpoint whose 2xx is its word that it has a batch.
 pub(crate) struct Posting<P> {
     client: HttpClient,
@@ -443,7 +425,7 @@ pub(crate) struct Posting<P> {
     content_type: HeaderValue,
     packer: Packer,
     kind: P,
-    delivered: usize,
+    taken: Taken,
 }
 
 impl<P: Post> Posting<P> {
@@ -455,7 +437,7 @@ impl<P: Post> Posting<P> {
         kind: P,
     ) -> Result<Self, HttpConfigError> {
         let content_type = HeaderValue::from_static(content_type);
-        Ok(Self { client, uri: uri(url)?, content_type, packer, kind, delivered: 0 })
+        Ok(Self { client, uri: uri(url)?, content_type, packer, kind, taken: Taken::default() })
     }
 }
 
@@ -478,19 +460,14 @@ impl<P: Post> Destination for Posting<P> {
         let answer = self.client.post(&self.uri, &headers, body.into(), trace).await?;
         let started = Instant::now();
         let outcome = self.kind.classify(&self.client, &answer, batch);
-        let detail =
-            outcome.as_ref().err().map_or_else(|| answer.status.to_string(), ToString::to_string);
-        trace.tried(Step::Answer, outcome.is_ok(), detail, started);
+        note(trace, &answer, started, &outcome);
         outcome?;
-        self.delivered += 1;
+        self.taken.add();
         Ok(())
     }
 
     async fn confirmed(&mut self, _pressed: bool) -> Result<usize, Failure> {
-        if self.delivered == 0 {
-            std::future::pending::<()>().await;
-        }
-        Ok(std::mem::take(&mut self.delivered))
+        Ok(self.taken.next().await)
     }
 
     fn rejected(&self, line: &[u8]) -> Value {

@@ -28,14 +28,14 @@ use tokio::sync::mpsc;
 use url::Url;
 
 use super::http::{
-    Answer, HttpClient, HttpConfigError, Packer, json_line, retry_after, without_nul,
+    Answer, HttpClient, HttpConfigError, Packer, Taken, json_line, note, retry_after, without_nul,
 };
 use super::{Destination, Failure, Remedy};
 use crate::batch::{Batch, BatchLimits, Gathering};
 use crate::egress::Egress;
 use crate::encode::Encode;
 use crate::encode::json::JsonEncoder;
-use crate::trace::{Step, Trace};
+use crate::trace::Trace;
 use wire::Exchange;
 
 /// A refused signature is answered with all that was signed.
@@ -51,7 +51,7 @@ pub(crate) struct S3 {
     extension: &'static str,
     options: PutOptions,
     packer: Packer,
-    delivered: usize,
+    taken: Taken,
 }
 
 /// How much an object has.
@@ -97,7 +97,7 @@ pub(crate) fn prepare(
         extension,
         options: attributes.into(),
         packer: Packer::new(config.compression),
-        delivered: 0,
+        taken: Taken::default(),
     };
     Ok((Box::new(JsonEncoder::new(BodyFormat::JsonLines, Keys::Spillway)), s3))
 }
@@ -170,19 +170,14 @@ impl Destination for S3 {
         let answer = answer?;
         let started = Instant::now();
         let outcome = classify(client, &answer);
-        let detail =
-            outcome.as_ref().err().map_or_else(|| answer.status.to_string(), ToString::to_string);
-        trace.tried(Step::Answer, outcome.is_ok(), detail, started);
+        note(trace, &answer, started, &outcome);
         outcome?;
-        self.delivered += 1;
+        self.taken.add();
         Ok(())
     }
 
     async fn confirmed(&mut self, _pressed: bool) -> Result<usize, Failure> {
-        if self.delivered == 0 {
-            std::future::pending::<()>().await;
-        }
-        Ok(std::mem::take(&mut self.delivered))
+        Ok(self.taken.next().await)
     }
 
     fn rejected(&self, line: &[u8]) -> Value {

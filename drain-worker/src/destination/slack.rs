@@ -131,26 +131,15 @@ impl Post for Slack {
 
 #[cfg(test)]
 mod tests {
-    use model::{EnvironmentTag, Id, Origin, Source, Timestamp};
+    use model::Timestamp;
 
     use super::*;
+    use crate::encode::tests::origin;
     use crate::lines::Extras;
 
     #[test]
     fn an_event_is_one_line_that_mentions_nobody() {
-        let origin = Origin {
-            producer: Id::generate(),
-            source: Source::Activity,
-            environment: EnvironmentTag {
-                id: Id::generate(),
-                handle: "production".parse().unwrap(),
-                organization: Id::generate(),
-            },
-            app: None,
-            database: None,
-            session: None,
-        }
-        .into();
+        let origin = origin();
         let at = Timestamp::from_nanos(1_700_000_000_123_456_789);
         let of = |message: &[u8]| {
             text(&Line {
@@ -165,7 +154,7 @@ mod tests {
         };
         assert_eq!(
             of(b"exec: <!channel> && a\nb\xff"),
-            "2023-11-14T22:13:20Z production: exec: &lt;!channel&gt; &amp;&amp; a b\u{fffd}"
+            "2023-11-14T22:13:20Z production/web ada@example.com: exec: &lt;!channel&gt; &amp;&amp; a b\u{fffd}"
         );
         let long = of("\u{20ac}".repeat(2_000).as_bytes());
         assert_eq!(long.matches('\u{20ac}').count(), LONGEST_MESSAGE);

@@ -29,13 +29,13 @@ use tokio::time::sleep;
 use url::Url;
 use uuid::Uuid;
 
-use super::http::{Answer, HttpClient, HttpConfigError, Packer, json_line, uri, without_nul};
+use super::http::{Answer, HttpClient, HttpConfigError, Packer, json_line, note, uri, without_nul};
 use super::{Destination, Failure, Remedy};
 use crate::batch::{Batch, BatchLimits};
 use crate::egress::Egress;
 use crate::encode::{Encode, service, tags};
 use crate::lines::Line;
-use crate::trace::{Step, Trace};
+use crate::trace::Trace;
 
 pub(crate) const LIMITS: BatchLimits = BatchLimits { bytes: 950_000, lines: 5_000 };
 pub(crate) const LINE_BYTES: usize = 9_000;
@@ -278,9 +278,7 @@ impl Destination for SplunkHec {
         let started = Instant::now();
         let outcome = answer.and_then(|answer| {
             let outcome = classify(client, &answer, batch.lines(), self.acknowledge);
-            let failure = outcome.as_ref().err();
-            let detail = failure.map_or_else(|| answer.status.to_string(), ToString::to_string);
-            trace.tried(Step::Answer, failure.is_none(), detail, started);
+            note(trace, &answer, started, &outcome);
             outcome
         });
         match outcome {

@@ -115,7 +115,8 @@ pub(crate) async fn lag_of(
 }
 
 impl Lag {
-    fn of(backlog: &[Vec<u8>], sources: &[Source]) -> Self {
+    /// Of a drain that takes these sources, by the headers of the blocks that it has yet to deliver.
+    pub(super) fn of(backlog: &[Vec<u8>], sources: &[Source]) -> Self {
         let headers = backlog.iter().filter_map(|header| Header::parse(header).ok());
         let mut wanted = headers
             .filter(|header| header.sources.iter().any(|source| sources.contains(source)))

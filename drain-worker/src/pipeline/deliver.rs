@@ -178,7 +178,7 @@ impl Delivery {
             // Only the position has moved: it counts when the lines before it are delivered.
             last.reached = batch.reached;
         } else {
-            self.status.delivered(Counts::default(), batch.reached);
+            self.status.delivered(Counts::default(), 0, batch.reached);
         }
     }
 
@@ -186,7 +186,7 @@ impl Delivery {
         match confirmed {
             Ok(count) => {
                 for batch in self.window.drain(..count.min(self.window.len())) {
-                    self.status.delivered(counts(&batch), batch.reached);
+                    self.status.delivered(counts(&batch), batch.bytes().len(), batch.reached);
                 }
                 self.sent = self.sent.saturating_sub(count);
                 (self.failures, self.refusals) = (0, 0);
@@ -243,7 +243,7 @@ impl Delivery {
             return;
         }
         self.status.rejected(self.rejected(batch.bytes(), reason)).await;
-        self.status.delivered(Counts { delivered: 0, ..counts(&batch) }, batch.reached);
+        self.status.delivered(Counts::default(), batch.bytes().len(), batch.reached);
     }
 
     /// Settles the first lines of the batch that was just sent: some are refused, the others delivered.
@@ -275,10 +275,11 @@ impl Delivery {
             }
             batch = first;
         }
-        let delivered = batch.lines().saturating_sub(lines.len());
-        let counts = Counts { delivered, ..counts(&batch) };
+        let (done, mut counts) = (batch.bytes().len(), counts(&batch));
         for (number, reason) in lines {
             if let Some(line) = batch.line(number) {
+                counts.delivered -= 1;
+                counts.bytes -= line.len();
                 self.status.rejected(self.rejected(line, reason)).await;
             }
         }
@@ -287,9 +288,9 @@ impl Delivery {
         match self.sent.checked_sub(1).and_then(|before| self.window.get_mut(before)) {
             Some(before) => {
                 before.reached = batch.reached.or(before.reached.take());
-                self.status.delivered(counts, None);
+                self.status.delivered(counts, done, None);
             }
-            None => self.status.delivered(counts, batch.reached),
+            None => self.status.delivered(counts, done, batch.reached),
         }
         ControlFlow::Continue(())
     }

@@ -1,11 +1,12 @@
 //! Where a pipeline begins to read.
 
-use log_stream::{Header, Position};
+use log_stream::Position;
 use model::{Environment, Id, Source};
 use store::StoreError;
 use store::leases::{Lease, WorkableDrain};
 
 use super::Context;
+use super::commit::Lag;
 use crate::lines::Checkpoint;
 
 /// Blocks that are counted at a time.
@@ -51,11 +52,8 @@ async fn count(
         let blocks = context.store.block_headers(environment, from, to, AT_A_TIME).await?;
         let Some((xid, seq, _)) = blocks.last() else { return Ok(records) };
         after = at(*xid, *seq);
-        let headers = blocks.iter().filter_map(|(_, _, header)| Header::parse(header).ok());
-        records += headers
-            .filter(|header| header.sources.iter().any(|source| sources.contains(source)))
-            .map(|header| i64::from(header.records))
-            .sum::<i64>();
+        let headers: Vec<_> = blocks.into_iter().map(|(_, _, header)| header).collect();
+        records += Lag::of(&headers, sources).records;
     }
 }
 

@@ -30,9 +30,9 @@ pub(crate) struct Status {
     state: Mutex<State>,
     /// Refused lines that are not written, those that are being written included.
     unwritten: AtomicUsize,
-    /// Bytes that were delivered since the pipeline began, those before the newest position, and those
-    /// before the one that was last written.
-    delivered: AtomicU64,
+    /// Bytes that were delivered or refused since the pipeline began, those before the newest position, and
+    /// those before the one that was last written.
+    done: AtomicU64,
     reached: AtomicU64,
     settled: AtomicU64,
     changed: Notify,
@@ -99,7 +99,7 @@ impl Status {
         Self {
             state: Mutex::default(),
             unwritten: AtomicUsize::new(0),
-            delivered: AtomicU64::new(0),
+            done: AtomicU64::new(0),
             reached: AtomicU64::new(0),
             settled: AtomicU64::new(0),
             changed: Notify::new(),
@@ -142,9 +142,9 @@ impl Status {
         self.state().counts.repeated += lines;
     }
 
-    /// Lines were delivered, so everything works.
-    pub(super) fn delivered(&self, counts: Counts, reached: Option<Reached>) {
-        self.delivered.fetch_add(counts.bytes as u64, Ordering::Relaxed);
+    /// Lines were delivered, so everything works; with those that were refused, this many bytes are done.
+    pub(super) fn delivered(&self, counts: Counts, done: usize, reached: Option<Reached>) {
+        self.done.fetch_add(done as u64, Ordering::Relaxed);
         if let Some(reached) = &reached {
             self.reached.store(reached.bytes, Ordering::Relaxed);
         }
@@ -167,7 +167,7 @@ impl Status {
 
     pub(super) fn unwritten(&self) -> Unwritten {
         let settled = self.settled.load(Ordering::Relaxed);
-        let bytes = self.delivered.load(Ordering::Relaxed).saturating_sub(settled);
+        let bytes = self.done.load(Ordering::Relaxed).saturating_sub(settled);
         Unwritten {
             bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
             writable: self.reached.load(Ordering::Relaxed) > settled,
@@ -283,7 +283,7 @@ mod tests {
             (bytes, writable)
         };
         let delivered = |bytes, reached| {
-            status.delivered(Counts { delivered: 1, bytes, ..Counts::default() }, reached);
+            status.delivered(Counts { delivered: 1, bytes, ..Counts::default() }, bytes, reached);
         };
         delivered(30, None);
         assert_eq!(unwritten(), (30, false), "no block has ended");

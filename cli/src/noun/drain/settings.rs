@@ -95,6 +95,21 @@ impl Identity {
     }
 }
 
+/// What requests are signed with; kept sealed.
+#[derive(Debug, Args)]
+pub(crate) struct Signing {
+    /// A file with the secret that requests are signed with (Standard Webhooks, `whsec_...`; HTTPS and
+    /// webhook); - for standard input.
+    #[arg(long, value_name = "FILE")]
+    signing_secret_file: Option<String>,
+}
+
+impl Signing {
+    fn read(self) -> Result<Map<String, Value>> {
+        secrets([("signing_secret", self.signing_secret_file)])
+    }
+}
+
 /// Headers of every request; all are kept sealed.
 #[derive(Debug, Args)]
 pub(crate) struct Headers {
@@ -171,9 +186,8 @@ pub(crate) struct Changes {
     access_key: BucketKey,
     #[command(flatten)]
     identity: Identity,
-    /// A file with the secret that requests are signed with (HTTPS, webhook); - for standard input.
-    #[arg(long, value_name = "FILE")]
-    signing_secret_file: Option<String>,
+    #[command(flatten)]
+    signing: Signing,
     /// A file with the address that is a secret (Sumo Logic, Slack); - for standard input.
     #[arg(long, value_name = "FILE")]
     url_file: Option<String>,
@@ -277,8 +291,8 @@ impl Changes {
         let mut credentials = self.sign_in.read()?;
         credentials.extend(self.access_key.read()?);
         credentials.extend(self.identity.read()?);
-        let files = [("signing_secret", self.signing_secret_file), ("url", self.url_file)];
-        credentials.extend(secrets(files)?);
+        credentials.extend(self.signing.read()?);
+        credentials.extend(secrets([("url", self.url_file)])?);
         self.headers.insert_into(&mut credentials)?;
         if self.remove_credentials {
             insert(&mut body, "credentials", Value::Null);

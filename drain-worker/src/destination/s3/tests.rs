@@ -1,9 +1,10 @@
 use destinations::{BodyFormat, Kind};
-use model::{EnvironmentTag, Id, Origin, Source, Timestamp};
+use model::Timestamp;
 use serde_json::json;
 
 use super::*;
 use crate::batch::Batcher;
+use crate::encode::tests::origin;
 use crate::lines::{Extras, Line};
 
 fn config(json: Value) -> Config {
@@ -16,19 +17,7 @@ fn config(json: Value) -> Config {
 
 #[test]
 fn an_object_is_named_by_its_first_line_and_its_bytes() {
-    let origin = Origin {
-        producer: Id::generate(),
-        source: Source::Activity,
-        environment: EnvironmentTag {
-            id: Id::generate(),
-            handle: "production".parse().unwrap(),
-            organization: Id::generate(),
-        },
-        app: None,
-        database: None,
-        session: None,
-    }
-    .into();
+    let origin = origin();
     let batch = || {
         let encoder = Box::new(JsonEncoder::new(BodyFormat::JsonLines, Keys::Spillway));
         let limits = BatchLimits { bytes: usize::MAX, lines: usize::MAX };

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::{Headers, secrets};
+use super::{Headers, Signing, secrets};
 
 /// A kind's own part of a request.
 pub(crate) trait Destination: Args {
@@ -72,10 +72,8 @@ pub(crate) struct HttpsDestination {
     headers: Headers,
     #[command(flatten)]
     sign_in: SignIn,
-    /// A file with the secret that requests are signed with (Standard Webhooks, `whsec_...`); - for
-    /// standard input.
-    #[arg(long, value_name = "FILE")]
-    signing_secret_file: Option<String>,
+    #[command(flatten)]
+    signing: Signing,
 }
 
 impl Destination for HttpsDestination {
@@ -90,7 +88,7 @@ impl Destination for HttpsDestination {
             "compression": self.compression.as_deref().unwrap_or(usual),
         });
         let mut credentials = self.sign_in.read()?;
-        credentials.extend(secrets([("signing_secret", self.signing_secret_file)])?);
+        credentials.extend(self.signing.read()?);
         self.headers.insert_into(&mut credentials)?;
         Ok((destination, credentials))
     }

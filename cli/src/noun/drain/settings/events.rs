@@ -5,7 +5,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::destinations::{Destination, SignIn};
-use super::{Headers, secrets};
+use super::{Headers, Signing, secrets};
 
 /// Where Slack's messages go.
 #[derive(Debug, Args)]
@@ -33,10 +33,8 @@ pub(crate) struct WebhookDestination {
     headers: Headers,
     #[command(flatten)]
     sign_in: SignIn,
-    /// A file with the secret that requests are signed with (Standard Webhooks, `whsec_...`); - for
-    /// standard input.
-    #[arg(long, value_name = "FILE")]
-    signing_secret_file: Option<String>,
+    #[command(flatten)]
+    signing: Signing,
 }
 
 impl Destination for WebhookDestination {
@@ -44,7 +42,7 @@ impl Destination for WebhookDestination {
 
     fn parts(self) -> Result<(Value, Map<String, Value>)> {
         let mut credentials = self.sign_in.read()?;
-        credentials.extend(secrets([("signing_secret", self.signing_secret_file)])?);
+        credentials.extend(self.signing.read()?);
         self.headers.insert_into(&mut credentials)?;
         Ok((json!({ "url": self.url }), credentials))
     }
