@@ -152,16 +152,21 @@ fn take(record: model::Record, recorded: &mut Recorded, verdict: &mut Verdict) {
     }
 }
 
-/// A block from the middle that holds output.
+/// A block from the middle that holds output which is not the last of its session: without it there is a
+/// gap.
 fn middle_block(evidence: &Evidence) -> Result<usize> {
-    let mut with_output = Vec::new();
+    let (mut with_output, mut last) = (Vec::new(), HashMap::new());
     for (number, block) in evidence.blocks()?.enumerate() {
         let (_, block) = block?;
-        if block.header().producers.iter().any(|span| span.output_bytes > 0) {
-            with_output.push(number);
+        let spans = block.header().producers.iter().filter(|span| span.output_bytes > 0);
+        for span in spans {
+            with_output.push((number, span.producer));
+            last.insert(span.producer, number);
         }
     }
-    with_output.get(with_output.len() / 2).copied().ok_or_else(|| anyhow::anyhow!("no output"))
+    with_output.retain(|(number, producer)| last.get(producer).is_some_and(|last| last > number));
+    let middle = with_output.get(with_output.len() / 2);
+    middle.map(|(number, _)| *number).ok_or_else(|| anyhow::anyhow!("no output"))
 }
 
 /// Sessions by the token in their command.
