@@ -50,6 +50,8 @@ pub(crate) struct Reached {
     pub(crate) checkpoint: Checkpoint,
     /// Encoded bytes of all lines up to there since the pipeline began.
     pub(crate) bytes: u64,
+    /// Nothing followed in the stream when this was handed over.
+    pub(crate) is_newest: bool,
 }
 
 impl Batch {
@@ -190,7 +192,7 @@ impl Batcher {
     /// All lines up to this checkpoint were added.
     pub(crate) fn reached(&mut self, checkpoint: Checkpoint) {
         let bytes = self.made + self.bytes.len() as u64;
-        self.reached = Some(Reached { checkpoint, bytes });
+        self.reached = Some(Reached { checkpoint, bytes, is_newest: false });
     }
 
     /// Whether there is something to take with [`Self::take`].
@@ -212,12 +214,16 @@ impl Batcher {
         self.full.pop_front()
     }
 
-    /// What there is, full or not; it may be a checkpoint alone.
+    /// What there is, full or not, where nothing more is to be read; it may be a checkpoint alone.
     pub(crate) fn take(&mut self) -> Option<Batch> {
         if self.full.is_empty() {
             self.close();
         }
-        self.full.pop_front()
+        let mut batch = self.full.pop_front()?;
+        if let Some(reached) = &mut batch.reached {
+            reached.is_newest = self.full.is_empty();
+        }
+        Some(batch)
     }
 
     /// Whether a line of this time begins another hour. One that is late does not: lines of two hours
@@ -285,7 +291,8 @@ mod tests {
 
     #[test]
     fn halving_ends_at_single_lines_and_keeps_everything() {
-        let reached = Some(Reached { checkpoint: Checkpoint::default(), bytes: 9 });
+        let reached =
+            Some(Reached { checkpoint: Checkpoint::default(), bytes: 9, is_newest: false });
         let whole = Batch {
             bytes: Bytes::from_static(b"a\nbb\nccc\n"),
             begun_at: Timestamp::from_nanos(7),
@@ -313,7 +320,8 @@ mod tests {
         assert!(later.due().is_some_and(|due| due > Instant::now()) && later.next_full().is_none());
         // As at a drain's test.
         let batch = later.take().unwrap();
-        assert_eq!((batch.lines(), batch.reached.map(|it| it.bytes)), (1, Some(0)));
+        assert_eq!(batch.lines(), 1);
+        assert_eq!(batch.reached.map(|it| (it.bytes, it.is_newest)), Some((0, true)));
         assert!(later.due().is_none());
 
         let mut now = batcher(1 << 20, Duration::ZERO);

@@ -54,7 +54,12 @@ pub(super) async fn keep(
         // Losing an arm is safe: each only waits, and looking goes on.
         tokio::select! {
             () = stop.cancelled() => break,
-            () = status.changed() => {}
+            () = status.changed() => {
+                // Nobody needs to look.
+                if status.has_caught_up() {
+                    (lag, lag_known) = (Lag::default(), Instant::now());
+                }
+            }
             () = sleep(every.saturating_sub(lag_known.elapsed())), if idle => {
                 looking.set(look(context, lease.drain, sources).fuse());
                 continue;

@@ -235,6 +235,11 @@ impl Status {
         std::mem::replace(&mut *state, rest)
     }
 
+    /// Whether nothing followed in the stream what was delivered last, and is not written yet.
+    pub(super) fn has_caught_up(&self) -> bool {
+        self.state().reached.as_ref().is_some_and(|reached| reached.is_newest)
+    }
+
     /// Whether something waits only for its turn to be written.
     pub(super) fn waits(&self) -> bool {
         self.state().minute != Counts::default()
@@ -287,7 +292,8 @@ mod tests {
         };
         delivered(30, None);
         assert_eq!(unwritten(), (30, false), "no block has ended");
-        delivered(30, Some(Reached { checkpoint: Checkpoint::default(), bytes: 40 }));
+        let checkpoint = Checkpoint::default();
+        delivered(30, Some(Reached { checkpoint, bytes: 40, is_newest: true }));
         assert_eq!(unwritten(), (60, true));
 
         let taken = status.take();
