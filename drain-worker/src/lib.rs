@@ -2,7 +2,8 @@
 //!
 //! Each log drain has one pipeline in one worker: it reads the stream from the drain's position,
 //! makes lines, and sends them until the endpoint has them. Workers share the drains by leases. Beside
-//! that, each worker appends to the stream what users and the platform did, and sends notices of it.
+//! that, each worker appends to the stream what users and the platform did, sends notices of it, and trims the
+//! stream.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ mod lease;
 mod lines;
 mod notices;
 mod pipeline;
+mod retention;
 mod short_pause;
 mod signing;
 mod supervisor;
@@ -41,6 +43,7 @@ use batch::BatchLimits;
 use egress::Egress;
 use notices::{Mailer, Notifier};
 use pipeline::{Context, Reports};
+use retention::Trimmer;
 use supervisor::Supervisor;
 
 /// A worker cannot start.
@@ -78,6 +81,7 @@ pub struct Bound {
     supervisor: Supervisor,
     appender: Appender,
     notifier: Notifier,
+    trimmer: Trimmer,
     store: Store,
 }
 
@@ -134,16 +138,18 @@ pub async fn bind(config: Config) -> Result<Bound, StartError> {
         activity,
     };
     let supervisor = Supervisor::new(context, Id::generate(), settings.lease());
-    Ok(Bound { supervisor, appender, notifier, store })
+    let trimmer = Trimmer { store: store.clone() };
+    Ok(Bound { supervisor, appender, notifier, trimmer, store })
 }
 
 impl Bound {
     /// Works until the shutdown is requested, then gives its drains back.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
-        let Self { supervisor, appender, notifier, store } = self;
-        let ((), (), ended) = tokio::join!(
+        let Self { supervisor, appender, notifier, trimmer, store } = self;
+        let ((), (), (), ended) = tokio::join!(
             appender.run(shutdown.clone()),
             notifier.run(shutdown.clone()),
+            trimmer.run(shutdown.clone()),
             supervisor.run(shutdown)
         );
         store.close().await;

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log_stream::{LogStream, Position};
+use log_stream::LogStream;
 use model::{Environment, Id};
 use store::Store;
 use store::leases::Lease;
@@ -30,6 +30,7 @@ mod status;
 
 pub(crate) use commit::lag_of;
 pub(crate) use reports::Reports;
+pub(crate) use start::PassOver;
 use status::Status;
 
 /// What every pipeline of a worker shares.
@@ -68,7 +69,8 @@ pub(crate) async fn run(
     match drain::prepare(&context, &row) {
         Ok(drain) => {
             let (context, status, stop) = (context.clone(), status.clone(), stop.clone());
-            let place = Place { environment, skip_to: start::skip_to(&row), lease, until };
+            let (pass_over, paused) = (PassOver::of(&row), row.paused);
+            let place = Place { environment, pass_over, paused, lease, until };
             tasks.spawn(work(context, drain, place, status, stop));
         }
         Err(error) => status.failed(&error.to_string()),
@@ -79,8 +81,9 @@ pub(crate) async fn run(
 /// What a drain works on.
 struct Place {
     environment: Id<Environment>,
-    /// It begins here at the earliest.
-    skip_to: Option<Position>,
+    pass_over: PassOver,
+    /// It only passes that over.
+    paused: bool,
     lease: Lease,
     /// Until when the drain is surely this worker's.
     until: watch::Receiver<Instant>,
@@ -90,12 +93,13 @@ struct Place {
 async fn work(
     context: Context,
     drain: Drain,
-    Place { environment, skip_to, lease, until }: Place,
+    Place { environment, pass_over, paused, lease, until }: Place,
     status: Arc<Status>,
     stop: CancellationToken,
 ) {
     let from = loop {
-        match start::position(&context, &lease, environment, skip_to, &drain.wanted.sources).await {
+        match start::position(&context, &lease, environment, pass_over, &drain.wanted.sources).await
+        {
             Ok(Some(from)) => break from,
             Ok(None) => return stop.cancel(),
             Err(error) => {
@@ -108,6 +112,9 @@ async fn work(
             }
         }
     };
+    if paused {
+        return;
+    }
     let reader = read::Reader {
         stream: context.stream.clone(),
         environment,

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::lease::Leases;
-use crate::pipeline::{self, Context, lag_of};
+use crate::pipeline::{self, Context, PassOver, lag_of};
 use crate::{RunError, drain, drain_resend, drain_test};
 
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -51,6 +51,7 @@ pub(crate) struct Supervisor {
 struct Running {
     revision: i64,
     generation: i64,
+    pass_over: PassOver,
     stop: CancellationToken,
     task: AbortHandle,
     /// Its drain is another worker's to take, once it has stopped.
@@ -131,8 +132,10 @@ impl Supervisor {
         let drains = self.context.store.workable_drains().await?;
         let rows: HashMap<_, _> = drains.iter().map(|row| (row.id, row)).collect();
         for (drain, running) in &self.running {
-            let wanted =
-                rows.get(drain).is_some_and(|row| !row.paused && row.revision == running.revision);
+            let wanted = rows.get(drain).is_some_and(|row| {
+                let falls_behind = PassOver::of(row).drop_to > running.pass_over.drop_to;
+                has_work(row) && row.revision == running.revision && !falls_behind
+            });
             if !wanted {
                 running.stop.cancel();
             }
@@ -141,13 +144,13 @@ impl Supervisor {
             .leases
             .drains()
             .into_iter()
-            .filter(|drain| rows.get(drain).is_none_or(|row| row.paused))
+            .filter(|drain| rows.get(drain).is_none_or(|row| !has_work(row)))
             .filter(|drain| !self.running.contains_key(drain) && !self.is_tested(*drain))
             .collect();
         self.leases.release(&unwanted).await;
-        let share = self.leases.share(drains.iter().filter(|row| !row.paused).count());
+        let share = self.leases.share(drains.iter().filter(|row| has_work(row)).count());
         self.give_up_above(share);
-        for row in drains.iter().filter(|row| !row.paused) {
+        for row in drains.iter().filter(|row| has_work(row)) {
             let held = self.leases.get(row.id).is_some();
             if !self.running.contains_key(&row.id) && (held || self.leases.count() < share) {
                 self.start(row).await?;
@@ -207,7 +210,8 @@ impl Supervisor {
             drain
         });
         let (revision, generation) = (row.revision, lease.generation);
-        let running = Running { revision, generation, stop, task, given_up: false };
+        let pass_over = PassOver::of(row);
+        let running = Running { revision, generation, pass_over, stop, task, given_up: false };
         self.running.insert(row.id, running);
         Ok(())
     }
@@ -312,6 +316,11 @@ impl Supervisor {
         self.leases.leave().await;
         if stopped { Ok(()) } else { Err(RunError::NotStopped(STOP_DEADLINE)) }
     }
+}
+
+/// Whether a drain needs a pipeline. A paused one does where the retention horizon has overtaken it.
+fn has_work(row: &WorkableDrain) -> bool {
+    !row.paused || row.drop_to_xid.is_some()
 }
 
 /// Waits for news; for ever if nobody listens.

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use store::environments::{Deletion, Environment, EnvironmentChange};
 use utoipa::ToSchema;
 
+use crate::app::apps::null_is_a_value;
 use crate::app::notices::NoticesPatch;
 use crate::app::{App, AppError, Caller, PageRequest, handle_taken};
 use crate::authz::{ChangeEnvironments, Permit, ReadEnvironments};
@@ -25,8 +26,30 @@ pub(crate) struct NewEnvironment {
     cpu_limit_millis: Option<i32>,
     /// Processes in a session's container: 8 to 100000.
     pids_limit: Option<i32>,
+    /// How long records are kept.
+    retention: Option<RetentionPatch>,
     /// Who is told of log drains that fail; nobody, if left out.
     notices: Option<NoticesPatch>,
+}
+
+/// How long records are kept, which are the environment's own copy of what its log drains deliver. A drain
+/// that is so far behind loses what is not kept, and counts it.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = RetentionChange)]
+#[allow(clippy::option_option, reason = "absent, null and a value are three things")]
+struct RetentionPatch {
+    /// For so many seconds: 86400 (a day) to 315360000 (10 years), 2592000 (30 days) where a new environment
+    /// leaves it out; null: for ever. Records of a session that goes on are kept longer.
+    #[serde(default, deserialize_with = "null_is_a_value")]
+    #[schema(value_type = Option<i64>)]
+    seconds: Option<Option<i64>>,
+    /// The oldest are given up where all have more bytes, compressed: 1048576 (1 MiB) to 1125899906842624
+    /// (1 PiB); null, or left out of a new environment: however many. Records of the last hour are kept all
+    /// the same.
+    #[serde(default, deserialize_with = "null_is_a_value")]
+    #[schema(value_type = Option<i64>)]
+    bytes: Option<Option<i64>>,
 }
 
 /// What to change; what is left out stays. Limits hold for sessions that begin afterwards.
@@ -44,6 +67,8 @@ pub(crate) struct EnvironmentPatch {
     cpu_limit_millis: Option<i32>,
     /// Processes in a session's container: 8 to 100000.
     pids_limit: Option<i32>,
+    /// How long records are kept.
+    retention: Option<RetentionPatch>,
     /// Who is told of log drains that fail.
     notices: Option<NoticesPatch>,
 }
@@ -53,9 +78,12 @@ fn checked(
     app: &App,
     id: Id<EnvironmentKind>,
     mut change: EnvironmentChange,
+    retention: Option<RetentionPatch>,
     notices: Option<NoticesPatch>,
 ) -> Result<EnvironmentChange, AppError> {
     let mut checks = Checks::default();
+    let retention = retention.unwrap_or_default();
+    (change.retention_seconds, change.retention_bytes) = (retention.seconds, retention.bytes);
     change.notices = notices.unwrap_or_default().checked(app, id, &mut checks);
     checks.rule(
         change.idle_limit_seconds.is_none_or(|seconds| (10..=604_800).contains(&seconds)),
@@ -76,6 +104,16 @@ fn checked(
         change.pids_limit.is_none_or(|pids| (8..=100_000).contains(&pids)),
         "pids_limit",
         "must be 8 to 100000",
+    );
+    checks.rule(
+        change.retention_seconds.flatten().is_none_or(|it| (86_400..=315_360_000).contains(&it)),
+        "retention.seconds",
+        "must be 86400 to 315360000, or null",
+    );
+    checks.rule(
+        change.retention_bytes.flatten().is_none_or(|bytes| (1 << 20..=1 << 50).contains(&bytes)),
+        "retention.bytes",
+        "must be 1048576 to 1125899906842624, or null",
     );
     checks.finish()?;
     Ok(change)
@@ -118,7 +156,7 @@ pub(crate) async fn create(
         pids_limit: request.pids_limit,
         ..EnvironmentChange::default()
     };
-    let policy = checked(app, id, policy, request.notices)?;
+    let policy = checked(app, id, policy, request.retention, request.notices)?;
     app.store
         .create_environment(id, *permit.thing(), &request.handle, &policy)
         .await
@@ -137,7 +175,7 @@ pub(crate) async fn update(
     expected_revision: Option<i64>,
     patch: EnvironmentPatch,
 ) -> Result<Environment, AppError> {
-    let id = permit.thing().id;
+    let (id, by) = (permit.thing().id, permit.user());
     let change = EnvironmentChange {
         handle: patch.handle,
         idle_limit_seconds: patch.idle_limit_seconds,
@@ -146,9 +184,9 @@ pub(crate) async fn update(
         pids_limit: patch.pids_limit,
         ..EnvironmentChange::default()
     };
-    let change = checked(app, id, change, patch.notices)?;
+    let change = checked(app, id, change, patch.retention, patch.notices)?;
     app.store
-        .update_environment(id, expected_revision, &change)
+        .update_environment(id, expected_revision, &change, by)
         .await
         .map_err(handle_taken("environments_handle"))?
         .ok_or(AppError::RevisionChanged)

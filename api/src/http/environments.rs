@@ -32,6 +32,8 @@ struct Environment {
     cpu_limit_millis: i32,
     /// Processes in a session's container.
     pids_limit: i32,
+    /// How long records are kept.
+    retention: Retention,
     /// Who is told of log drains that fail.
     notices: Notices,
     /// Raised by each change; the ETag.
@@ -40,6 +42,20 @@ struct Environment {
     created_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
     updated_at: OffsetDateTime,
+}
+
+/// How long records are kept, which are the environment's own copy of what its log drains deliver.
+#[derive(Serialize, ToSchema)]
+struct Retention {
+    /// For so many seconds; null: for ever.
+    seconds: Option<i64>,
+    /// As long as they have no more bytes, compressed; null: however many.
+    bytes: Option<i64>,
+    /// Bytes of those that are kept; counted every few minutes.
+    kept_bytes: i64,
+    /// Records that were made until then are not kept any more; null: none has been given up.
+    #[serde(with = "time::serde::rfc3339::option")]
+    horizon_at: Option<OffsetDateTime>,
 }
 
 /// Who is told that a log drain has failed for some minutes, and that it has recovered after that.
@@ -79,6 +95,12 @@ impl From<Stored> for Environment {
             memory_limit_bytes: stored.memory_limit_bytes,
             cpu_limit_millis: stored.cpu_limit_millis,
             pids_limit: stored.pids_limit,
+            retention: Retention {
+                seconds: stored.retention_seconds,
+                bytes: stored.retention_bytes,
+                kept_bytes: stored.kept_bytes,
+                horizon_at: stored.horizon_at,
+            },
             notices: stored.notices.into(),
             revision: stored.revision,
             created_at: stored.created_at,

@@ -73,6 +73,8 @@ struct LogDrain {
     redacted_lines: i64,
     /// Records that it was told to leave out.
     skipped_records: i64,
+    /// Records that the environment's retention horizon has passed before they were delivered.
+    dropped_records: i64,
     /// What was delivered in the last minute.
     last_minute: Delivered,
     /// What was delivered in the last hour.
@@ -182,6 +184,7 @@ impl From<Stored> for LogDrain {
             rejected_lines: stored.rejected_lines,
             redacted_lines: stored.redacted_lines,
             skipped_records: stored.skipped_records,
+            dropped_records: stored.dropped_records,
             last_minute: Delivered { lines: stored.minute_lines, bytes: stored.minute_bytes },
             last_hour: Delivered { lines: stored.hour_lines, bytes: stored.hour_bytes },
             connection: stored.connection,

@@ -17,6 +17,7 @@ const COLUMNS: &[Column] = &[
     ("HANDLE", "/handle"),
     ("IDLE LIMIT S", "/idle_limit_seconds"),
     ("MEMORY BYTES", "/memory_limit_bytes"),
+    ("KEPT BYTES", "/retention/kept_bytes"),
     ("CREATED", "/created_at"),
     ("ID", "/id"),
 ];
@@ -90,6 +91,25 @@ pub(crate) struct Policy {
     /// Processes and threads in a session's container, at most.
     #[arg(long, value_name = "NUMBER")]
     pids_limit: Option<u64>,
+    /// Keep records for so many seconds, from a day on, or `forever`. What a log drain has not delivered by
+    /// then it loses, and counts.
+    #[arg(long, value_name = "SECONDS", value_parser = limit_or("forever"))]
+    retention_seconds: Option<Limit>,
+    /// Give up the oldest records where all have more bytes, compressed, or `unlimited`. Those of the last hour
+    /// are kept.
+    #[arg(long, value_name = "BYTES", value_parser = limit_or("unlimited"))]
+    retention_bytes: Option<Limit>,
+}
+
+/// A number; None: a word that says that there is none.
+type Limit = Option<u64>;
+
+fn limit_or(none: &'static str) -> impl Fn(&str) -> Result<Limit, String> + Clone {
+    move |text| match text.parse() {
+        Ok(number) => Ok(Some(number)),
+        Err(_) if text == none => Ok(None),
+        Err(_) => Err(format!("it should be a number or `{none}`")),
+    }
 }
 
 impl Policy {
@@ -99,12 +119,21 @@ impl Policy {
             ("memory_limit_bytes", self.memory_limit_bytes),
             ("cpu_limit_millis", self.cpu_limit_millis),
             ("pids_limit", self.pids_limit),
-        ];
+        ]
+        .map(|(name, value)| (name, value.map(Value::from)));
+        let retention = [("seconds", self.retention_seconds), ("bytes", self.retention_bytes)]
+            .map(|(name, value)| (name, value.map(Value::from)));
+        let mut fields = given(fields);
+        let retention = given(retention);
+        if !retention.is_empty() {
+            fields.insert("retention".to_owned(), retention.into());
+        }
         fields
-            .into_iter()
-            .filter_map(|(name, value)| Some((name.to_owned(), value?.into())))
-            .collect()
     }
+}
+
+fn given<const N: usize>(fields: [(&str, Option<Value>); N]) -> Map<String, Value> {
+    fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
 impl Name {
@@ -156,5 +185,33 @@ impl Command {
                 printer.done(&answer.body, &format!("Deleted the environment {}.", name.handle))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        policy: Policy,
+    }
+
+    #[test]
+    fn only_what_is_given_is_changed_and_a_word_takes_a_limit_away() {
+        let body = |line: &str| {
+            let words = line.split(' ').filter(|word| !word.is_empty());
+            let line = Line::try_parse_from(std::iter::once("update").chain(words))?;
+            Ok::<_, clap::Error>(Value::from(line.policy.fields()))
+        };
+        assert_eq!(body("").unwrap(), json!({}));
+        assert_eq!(
+            body("--pids-limit 9 --retention-seconds forever --retention-bytes 5").unwrap(),
+            json!({ "pids_limit": 9, "retention": { "seconds": null, "bytes": 5 } })
+        );
+        assert!(body("--retention-bytes many").is_err());
     }
 }

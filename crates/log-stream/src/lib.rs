@@ -10,7 +10,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
@@ -89,7 +88,4 @@ pub trait LogStream: Send + Sync + 'static {
         environment: Id<Environment>,
         from: Position,
     ) -> BoxStream<'static, Result<(Position, Block), ReadError>>;
-
-    /// Drops whole days of which every block was made before `before`; answers how many days.
-    async fn trim(&self, before: SystemTime) -> Result<u32, ReadError>;
 }

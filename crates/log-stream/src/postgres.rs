@@ -212,8 +212,4 @@ impl LogStream for PostgresStream {
         });
         tail::follow(Arc::clone(&self.inner), environment, from)
     }
-
-    async fn trim(&self, before: SystemTime) -> Result<u32, ReadError> {
-        self.inner.readers.trim(before).await
-    }
 }

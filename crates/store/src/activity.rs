@@ -5,7 +5,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use model::{Activity, Drain, Environment, Handle, Id, Organization, User};
+use model::{Activity, Environment, Handle, Id, Organization, User};
 use sqlx::{FromRow, PgConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -70,10 +70,12 @@ impl From<Claimed> for ClaimedActivity {
     }
 }
 
-/// What a user did to a log drain.
-pub(crate) struct DrainChanged<'a> {
+/// What a user did to a thing.
+pub(crate) struct Change<'a> {
     pub(crate) environment: Id<Environment>,
-    pub(crate) drain: Id<Drain>,
+    /// Such as `log_drain`.
+    pub(crate) kind: &'static str,
+    pub(crate) thing: Uuid,
     pub(crate) handle: &'a str,
     /// Such as `log_drain.created`.
     pub(crate) action: &'static str,
@@ -85,18 +87,19 @@ pub(crate) struct DrainChanged<'a> {
 /// Writes down what a user did, in the transaction in which it is done.
 pub(crate) async fn record(
     transaction: &mut PgConnection,
-    change: &DrainChanged<'_>,
+    change: &Change<'_>,
 ) -> Result<(), StoreError> {
     sqlx::query(
         "insert into activity (id, block_id, environment_id, actor_id, actor, action, target_kind,
              target_id, target_handle, detail)
-         select $1, $1, $2, u.id, u.email, $4, 'log_drain', $5, $6, $7 from users u where u.id = $3",
+         select $1, $1, $2, u.id, u.email, $4, $5, $6, $7, $8 from users u where u.id = $3",
     )
     .bind(Uuid::now_v7())
     .bind(change.environment.uuid())
     .bind(change.user.uuid())
     .bind(change.action)
-    .bind(change.drain.uuid())
+    .bind(change.kind)
+    .bind(change.thing)
     .bind(change.handle)
     .bind(&change.detail)
     .execute(transaction)

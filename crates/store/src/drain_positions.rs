@@ -91,6 +91,15 @@ pub struct DrainMinute {
     pub failures: i64,
 }
 
+/// Why a drain does not deliver records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PassedOver {
+    /// A user has said so.
+    Skipped,
+    /// The retention horizon has passed them.
+    Dropped,
+}
+
 /// What a worker has to say about a drain.
 #[derive(Debug, Clone, Default)]
 pub struct DrainProgress {
@@ -229,10 +238,7 @@ impl Store {
              ), notice as (
                  insert into notices (id, activity_id, environment_id, email)
                  select gen_random_uuid(), told.id, environment_id, recipient.email
-                 from told join notice_settings s using (environment_id), lateral (
-                     select null where s.webhook_url is not null
-                     union all select unnest(s.emails)
-                 ) as recipient (email)
+                 from told join notice_recipients recipient using (environment_id)
              )
              update drain_positions p set
                  (low_xid, low_seq, high_xid, high_seq, open) = (
@@ -270,32 +276,57 @@ impl Store {
     }
 
     /// Moves a drain forward over records that it is not to deliver, and counts them; false if it is another
-    /// worker's by now. A position that is further on stays.
-    pub async fn skip_drain(
+    /// worker's by now. A position that is further on stays. What the retention horizon takes away is told in
+    /// the activity, once a day.
+    pub async fn pass_over(
         &self,
         lease: &Lease,
         to: (i64, i64),
-        skipped: i64,
+        records: i64,
+        reason: PassedOver,
     ) -> Result<bool, StoreError> {
-        let done = sqlx::query(
+        let done: Option<Uuid> = sqlx::query_scalar(
             "with lease as materialized (
                  select drain_id from drain_leases
                  where drain_id = $1 and worker_id = $2 and generation = $3 for share
+             ), moved as (
+                 update drain_positions p
+                 set low_xid = $4, low_seq = $5, high_xid = $4, high_seq = $5, open = '{}',
+                     skipped_records = p.skipped_records + case when $7 then 0 else $6 end,
+                     dropped_records = p.dropped_records + case when $7 then $6 else 0 end,
+                     dropped_told_at = case when $7 and $6 > 0
+                         and coalesce(p.dropped_told_at < now() - interval '1 day', true)
+                         then now() else p.dropped_told_at end,
+                     updated_at = now()
+                 from lease
+                 where p.drain_id = lease.drain_id and (p.high_xid, p.high_seq) <= ($4, $5)
+                 returning p.drain_id, p.dropped_told_at = now() as is_news
+             ), told as (
+                 insert into activity (id, block_id, environment_id, actor, action, target_kind,
+                     target_id, target_handle, detail)
+                 select $8, $8, d.environment_id, 'platform', 'log_drain.dropped', 'log_drain', d.id,
+                     d.handle, 'it is so far behind that the retention horizon has passed records'
+                         ' before they were delivered'
+                 from moved join log_drains d on d.id = drain_id where is_news
+                 returning id, environment_id
+             ), notice as (
+                 insert into notices (id, activity_id, environment_id, email)
+                 select gen_random_uuid(), told.id, environment_id, recipient.email
+                 from told join notice_recipients recipient using (environment_id)
              )
-             update drain_positions p
-             set low_xid = $4, low_seq = $5, high_xid = $4, high_seq = $5, open = '{}',
-                 skipped_records = p.skipped_records + $6, updated_at = now()
-             from lease where p.drain_id = lease.drain_id and (p.high_xid, p.high_seq) <= ($4, $5)",
+             select drain_id from moved",
         )
         .bind(lease.drain.uuid())
         .bind(lease.worker.uuid())
         .bind(lease.generation)
         .bind(to.0)
         .bind(to.1)
-        .bind(skipped)
-        .execute(&self.pool)
+        .bind(records)
+        .bind(reason == PassedOver::Dropped)
+        .bind(Uuid::now_v7())
+        .fetch_optional(&self.pool)
         .await?;
-        Ok(done.rows_affected() == 1)
+        Ok(done.is_some())
     }
 
     /// The headers of an environment's blocks after a position and up to another, in order, each with its own

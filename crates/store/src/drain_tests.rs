@@ -174,7 +174,8 @@ impl Store {
                  'strip' as control_sequences, 'keep' as redraws,
                  t.configuration -> 'settings' -> 'options' as options,
                  false as paused, 0::bigint as revision, null::bigint as skip_to_xid,
-                 null::bigint as skip_to_seq
+                 null::bigint as skip_to_seq, null::bigint as drop_to_xid,
+                 null::bigint as drop_to_seq
              from claimed t join environments e on e.id = t.environment_id
                  left join log_drains d on d.id = t.drain_id
                      and d.revision = (t.configuration ->> 'revision')::bigint",

@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::accounts::Held;
+use crate::activity::{Change, record};
 use crate::notices::{self, NoticeChange, NoticeSettings};
 use crate::{Store, StoreError};
 
@@ -29,6 +30,14 @@ pub struct Environment {
     pub cpu_limit_millis: i32,
     /// Processes in a session's container.
     pub pids_limit: i32,
+    /// Blocks of the log stream are kept for so long; None: for ever.
+    pub retention_seconds: Option<i64>,
+    /// Blocks of the log stream are kept as long as there are no more bytes; None: however many.
+    pub retention_bytes: Option<i64>,
+    /// What is kept has about so many bytes.
+    pub kept_bytes: i64,
+    /// Everything that was made until then is not kept any more.
+    pub horizon_at: Option<OffsetDateTime>,
     /// Who is told of drains that fail.
     #[sqlx(flatten)]
     pub notices: NoticeSettings,
@@ -53,6 +62,10 @@ pub struct EnvironmentChange {
     pub cpu_limit_millis: Option<i32>,
     /// Processes in a session's container.
     pub pids_limit: Option<i32>,
+    /// How long blocks of the log stream are kept; `Some(None)`: for ever.
+    pub retention_seconds: Option<Option<i64>>,
+    /// Up to how many bytes they are kept; `Some(None)`: however many.
+    pub retention_bytes: Option<Option<i64>>,
     /// Who is told of drains that fail.
     pub notices: NoticeChange,
 }
@@ -72,9 +85,11 @@ macro_rules! select {
     ($columns:literal, $from:literal) => {
         concat!(
             "select e.*, s.webhook_url, coalesce(s.has_webhook_secret, false) as has_webhook_secret,
-                 coalesce(s.emails, '{}') as emails, failed.last_error, failed.last_error_at",
+                 coalesce(s.emails, '{}') as emails, failed.last_error, failed.last_error_at,
+                 coalesce(h.kept_bytes, 0) as kept_bytes, h.passed_at as horizon_at",
             $columns,
             " from environments e left join notice_settings s on s.environment_id = e.id
+             left join stream.horizons h on h.environment_id = e.id
              left join lateral (
                  select last_error, last_error_at from notices
                  where environment_id = e.id and last_error_at is not null
@@ -173,7 +188,9 @@ impl Store {
                  idle_limit_seconds = coalesce($2, idle_limit_seconds),
                  memory_limit_bytes = coalesce($3, memory_limit_bytes),
                  cpu_limit_millis = coalesce($4, cpu_limit_millis),
-                 pids_limit = coalesce($5, pids_limit)
+                 pids_limit = coalesce($5, pids_limit),
+                 retention_seconds = case when $6 then $7 else retention_seconds end,
+                 retention_bytes = case when $8 then $9 else retention_bytes end
              where id = $1",
         )
         .bind(id.uuid())
@@ -181,6 +198,10 @@ impl Store {
         .bind(policy.memory_limit_bytes)
         .bind(policy.cpu_limit_millis)
         .bind(policy.pids_limit)
+        .bind(policy.retention_seconds.is_some())
+        .bind(policy.retention_seconds.flatten())
+        .bind(policy.retention_bytes.is_some())
+        .bind(policy.retention_bytes.flatten())
         .execute(&mut *transaction)
         .await?;
         notices::change(&mut transaction, id.uuid(), &policy.notices).await?;
@@ -195,8 +216,15 @@ impl Store {
         id: Id<EnvironmentKind>,
         expected_revision: Option<i64>,
         change: &EnvironmentChange,
+        by: Id<User>,
     ) -> Result<Option<Environment>, StoreError> {
         let mut transaction = self.pool.begin().await?;
+        let kept: Option<(Option<i64>, Option<i64>)> = sqlx::query_as(
+            "select retention_seconds, retention_bytes from environments where id = $1 for update",
+        )
+        .bind(id.uuid())
+        .fetch_optional(&mut *transaction)
+        .await?;
         let done = sqlx::query(
             "update environments set
                  handle = coalesce($3, handle),
@@ -204,6 +232,8 @@ impl Store {
                  memory_limit_bytes = coalesce($5, memory_limit_bytes),
                  cpu_limit_millis = coalesce($6, cpu_limit_millis),
                  pids_limit = coalesce($7, pids_limit),
+                 retention_seconds = case when $8 then $9 else retention_seconds end,
+                 retention_bytes = case when $10 then $11 else retention_bytes end,
                  revision = revision + 1, updated_at = now()
              where id = $1 and deleted_at is null and revision = coalesce($2, revision)",
         )
@@ -214,6 +244,10 @@ impl Store {
         .bind(change.memory_limit_bytes)
         .bind(change.cpu_limit_millis)
         .bind(change.pids_limit)
+        .bind(change.retention_seconds.is_some())
+        .bind(change.retention_seconds.flatten())
+        .bind(change.retention_bytes.is_some())
+        .bind(change.retention_bytes.flatten())
         .execute(&mut *transaction)
         .await?;
         if done.rows_affected() == 0 {
@@ -221,6 +255,20 @@ impl Store {
         }
         notices::change(&mut transaction, id.uuid(), &change.notices).await?;
         let environment = read(&mut transaction, id).await?;
+        let keeps = (environment.retention_seconds, environment.retention_bytes);
+        if let Some(kept) = kept.filter(|kept| *kept != keeps) {
+            let detail = format!("{} instead of {}", retention(keeps), retention(kept));
+            let change = Change {
+                environment: id,
+                kind: "environment",
+                thing: id.uuid(),
+                handle: environment.handle.as_str(),
+                action: "environment.retention_changed",
+                detail,
+                user: by,
+            };
+            record(&mut transaction, &change).await?;
+        }
         transaction.commit().await?;
         Ok(Some(environment))
     }
@@ -265,6 +313,13 @@ impl Store {
         transaction.commit().await?;
         Ok(Deletion::Done)
     }
+}
+
+/// How long records are kept, in words.
+fn retention((seconds, bytes): (Option<i64>, Option<i64>)) -> String {
+    let seconds = seconds.map_or("for ever".to_owned(), |seconds| format!("{seconds} s"));
+    let bytes = bytes.map(|bytes| format!(" and at most {bytes} bytes"));
+    seconds + bytes.as_deref().unwrap_or_default()
 }
 
 async fn read(

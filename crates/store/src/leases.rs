@@ -56,9 +56,13 @@ pub struct WorkableDrain {
     pub skip_to_xid: Option<i64>,
     /// The same: number.
     pub skip_to_seq: Option<i64>,
+    /// What is not kept for it any longer: everything up to here. None where it has passed that.
+    pub drop_to_xid: Option<i64>,
+    /// The same: number.
+    pub drop_to_seq: Option<i64>,
     /// Whether it is paused.
     pub paused: bool,
-    /// Raised by each change of the above.
+    /// Raised by each change of what is set.
     pub revision: i64,
 }
 
@@ -92,8 +96,15 @@ impl Store {
             "select d.id, d.environment_id, e.handle as environment_handle, e.organization_id, d.handle, d.kind, d.destination, d.sealed_credentials,
                  d.drain_apps, d.drain_databases, d.drain_ephemeral_sessions, d.drain_activity,
                  d.control_sequences, d.redraws, d.options, d.skip_to_xid, d.skip_to_seq,
+                 dropped.xid as drop_to_xid, dropped.seq as drop_to_seq,
                  d.paused_at is not null as paused, d.revision
              from log_drains d join environments e on e.id = d.environment_id
+             left join lateral (
+                 select h.xid::text::bigint as xid, h.seq
+                 from stream.horizons h join drain_positions p on p.drain_id = d.id
+                 where h.environment_id = d.environment_id
+                     and (h.xid, h.seq) > (p.high_xid::text::xid8, p.high_seq)
+             ) dropped on true
              where e.deleted_at is null
              order by d.id",
         )

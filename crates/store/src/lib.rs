@@ -23,6 +23,7 @@ pub mod log_drains;
 pub mod migrations;
 pub mod notices;
 pub mod rejected_lines;
+pub mod retention;
 pub mod sessions;
 pub mod sign_in;
 pub mod tokens;

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::accounts::Held;
-use crate::activity::{DrainChanged, record};
+use crate::activity::{Change, record};
 use crate::{Store, StoreError};
 
 /// A log drain, how far it has got and how it is.
@@ -78,6 +78,8 @@ pub struct LogDrain {
     pub redacted_lines: i64,
     /// Records that it was told to leave out.
     pub skipped_records: i64,
+    /// Records that the retention horizon has passed before they were delivered.
+    pub dropped_records: i64,
     /// Lines delivered in the last minute.
     pub minute_lines: i64,
     /// Bytes that these had.
@@ -148,10 +150,11 @@ pub struct LogDrainChange {
 }
 
 impl LogDrain {
-    fn changed(&self, action: &'static str, detail: String, user: Id<User>) -> DrainChanged<'_> {
-        DrainChanged {
+    fn changed(&self, action: &'static str, detail: String, user: Id<User>) -> Change<'_> {
+        Change {
             environment: self.environment_id,
-            drain: self.id,
+            kind: "log_drain",
+            thing: self.id.uuid(),
             handle: self.handle.as_str(),
             action,
             detail,
@@ -199,6 +202,7 @@ macro_rules! select {
                  coalesce(p.rejected_lines, 0) as rejected_lines,
                  coalesce(p.redacted_lines, 0) as redacted_lines,
                  coalesce(p.skipped_records, 0) as skipped_records,
+                 coalesce(p.dropped_records, 0) as dropped_records,
                  p.connection, rates.*",
             $columns,
             " from log_drains d left join drain_positions p on p.drain_id = d.id
@@ -445,9 +449,10 @@ impl Store {
         announce_and_read(&mut transaction, id).await?;
         let is_deleted = deleted.is_some();
         if let Some((environment, handle)) = deleted {
-            let change = DrainChanged {
+            let change = Change {
                 environment: Id::from_uuid(environment),
-                drain: id,
+                kind: "log_drain",
+                thing: id.uuid(),
                 handle: &handle,
                 action: "log_drain.deleted",
                 detail: String::new(),

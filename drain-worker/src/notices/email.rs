@@ -81,7 +81,7 @@ impl Mailer {
 
 fn subject(notice: &ClaimedNotice) -> String {
     let row = &notice.activity;
-    let what = if is_failing(notice) { "is failing" } else { "has recovered" };
+    let (what, _) = sentences(notice);
     let environment = &notice.environment_handle;
     format!("Log drain {} {what} (environment {environment})", row.target_handle)
 }
@@ -90,11 +90,7 @@ fn text(notice: &ClaimedNotice) -> String {
     let row = &notice.activity;
     let (drain, environment) = (&row.target_handle, &notice.environment_handle);
     let at = Timestamp::from_date_time(row.at);
-    let (what, then) = if is_failing(notice) {
-        ("is failing", "Its records are kept, and are sent when it works again.")
-    } else {
-        ("has recovered", "The records that were kept for it are being sent.")
-    };
+    let (what, then) = sentences(notice);
     format!(
         "The log drain {drain} of the environment {environment} {what}: {detail}\n\n\
          {then}\n\n\
@@ -104,8 +100,19 @@ fn text(notice: &ClaimedNotice) -> String {
     )
 }
 
-fn is_failing(notice: &ClaimedNotice) -> bool {
-    notice.activity.action == "log_drain.failing"
+/// What is with the drain, and what follows from it.
+fn sentences(notice: &ClaimedNotice) -> (&'static str, &'static str) {
+    match notice.activity.action.as_str() {
+        "log_drain.failing" => (
+            "is failing",
+            "Its records are kept as long as the environment keeps them, and are sent when it works again.",
+        ),
+        "log_drain.dropped" => (
+            "loses records",
+            "The environment keeps what comes now; to keep more, raise its retention.",
+        ),
+        _ => ("has recovered", "The records that were kept for it are being sent."),
+    }
 }
 
 #[cfg(test)]

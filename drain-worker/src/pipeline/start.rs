@@ -1,8 +1,11 @@
 //! Where a pipeline begins to read.
 
+use std::collections::BTreeMap;
+
 use log_stream::Position;
 use model::{Environment, Id, Source};
 use store::StoreError;
+use store::drain_positions::PassedOver;
 use store::leases::{Lease, WorkableDrain};
 
 use super::Context;
@@ -12,49 +15,72 @@ use crate::lines::Checkpoint;
 /// Blocks that are counted at a time.
 const AT_A_TIME: u16 = 1_000;
 
-/// Where the drain was told to begin at the earliest.
-pub(super) fn skip_to(row: &WorkableDrain) -> Option<Position> {
-    Some(at(row.skip_to_xid?, row.skip_to_seq?))
+/// What a drain passes over before it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PassOver {
+    /// It was told to begin here at the earliest.
+    skip_to: Option<Position>,
+    /// Up to here nothing is kept for it.
+    pub(crate) drop_to: Option<Position>,
 }
 
-/// How far a drain has got. What it was told to leave out it passes first; None if it is another worker's by
-/// then.
+impl PassOver {
+    pub(crate) fn of(row: &WorkableDrain) -> Self {
+        let position = |xid: Option<i64>, seq: Option<i64>| Some(at(xid?, seq?));
+        Self {
+            skip_to: position(row.skip_to_xid, row.skip_to_seq),
+            drop_to: position(row.drop_to_xid, row.drop_to_seq),
+        }
+    }
+}
+
+/// How far a drain has got, with what it is to pass over behind it; None if it is another worker's by then.
 pub(super) async fn position(
     context: &Context,
     lease: &Lease,
     environment: Id<Environment>,
-    skip_to: Option<Position>,
+    pass_over: PassOver,
     sources: &[Source],
 ) -> Result<Option<Checkpoint>, StoreError> {
     let row = context.store.drain_position(lease.drain).await?;
-    let from = Checkpoint {
+    let mut from = Checkpoint {
         low: at(row.low_xid, row.low_seq),
         high: at(row.high_xid, row.high_seq),
         open: serde_json::from_value(row.open)
             .map_err(|error| StoreError::Invalid(format!("the position of a drain: {error}")))?,
     };
-    let Some(to) = skip_to.filter(|to| from.high < *to) else { return Ok(Some(from)) };
-    let skipped = count(context, environment, (from.high, to), sources).await?;
-    let done = context.store.skip_drain(lease, numbers(to), skipped).await?;
-    Ok(done.then(|| Checkpoint { low: to, high: to, ..Checkpoint::default() }))
+    let PassOver { skip_to, drop_to } = pass_over;
+    for (to, reason) in [(skip_to, PassedOver::Skipped), (drop_to, PassedOver::Dropped)] {
+        let Some(to) = to else { continue };
+        while from.high < to {
+            let (records, next) = count(context, environment, (from.high, to), sources).await?;
+            // The beginning of a line is of a record that is behind.
+            let open = from.open.values().map(BTreeMap::len).sum::<usize>();
+            let records = records + i64::try_from(open).unwrap_or(i64::MAX);
+            if !context.store.pass_over(lease, numbers(next), records, reason).await? {
+                return Ok(None);
+            }
+            from = Checkpoint { low: next, high: next, ..Checkpoint::default() };
+        }
+    }
+    Ok(Some(from))
 }
 
-/// Records of these sources between two positions.
+/// Records of these sources in the first blocks between two positions, and how far that is.
 async fn count(
     context: &Context,
     environment: Id<Environment>,
-    (mut after, upto): (Position, Position),
+    (after, upto): (Position, Position),
     sources: &[Source],
-) -> Result<i64, StoreError> {
-    let mut records = 0;
-    loop {
-        let (from, to) = (numbers(after), numbers(upto));
-        let blocks = context.store.block_headers(environment, from, to, AT_A_TIME).await?;
-        let Some((xid, seq, _)) = blocks.last() else { return Ok(records) };
-        after = at(*xid, *seq);
-        let headers: Vec<_> = blocks.into_iter().map(|(_, _, header)| header).collect();
-        records += Lag::of(&headers, sources).records;
-    }
+) -> Result<(i64, Position), StoreError> {
+    let (from, to) = (numbers(after), numbers(upto));
+    let blocks = context.store.block_headers(environment, from, to, AT_A_TIME).await?;
+    let next = match blocks.last() {
+        Some((xid, seq, _)) if blocks.len() >= usize::from(AT_A_TIME) => at(*xid, *seq),
+        _ => upto,
+    };
+    let headers: Vec<_> = blocks.into_iter().map(|(_, _, header)| header).collect();
+    Ok((Lag::of(&headers, sources).records, next))
 }
 
 fn at(xid: i64, seq: i64) -> Position {

@@ -1,4 +1,4 @@
-//! What users did to log drains is written down with it, or not at all.
+//! What users did to log drains, and to how long records are kept, is written down with it, or not at all.
 
 use anyhow::{Context as _, Result};
 use reqwest::Method;
@@ -53,6 +53,43 @@ async fn every_change_of_a_drain_is_written_down_with_who_made_it() -> Result<()
     assert!(!json!(told).to_string().contains("MARKER"));
     // Another environment's is another list, and nobody else's business.
     assert!(activity(&world, &world.environment().await?).await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_long_records_are_kept_is_shown_and_its_changes_are_written_down() -> Result<()> {
+    let world = World::new().await?;
+    let environment = world.environment().await?;
+    let path = format!("/v1/environments/{environment}");
+    let retention = |seconds: Value, bytes: Value| json!({"seconds": seconds, "bytes": bytes, "kept_bytes": 0, "horizon_at": null});
+    let shown = world.get("viewer", &path).await?.json;
+    assert_eq!(shown["retention"], retention(json!(2_592_000), Value::Null));
+    for (change, field) in
+        [(json!({"seconds": 60}), "retention.seconds"), (json!({"bytes": 1000}), "retention.bytes")]
+    {
+        let refused = world.patch("owner", &path, json!({"retention": change}), &[]).await?;
+        assert_eq!(refused.status, 422, "{}", refused.text);
+        assert_eq!(refused.json["errors"][0]["field"], field, "{}", refused.text);
+    }
+    // What is left out stays, null takes away.
+    for (change, after) in [
+        (json!({"bytes": 2_097_152}), retention(json!(2_592_000), json!(2_097_152))),
+        (json!({"seconds": null}), retention(Value::Null, json!(2_097_152))),
+        (json!({"seconds": null}), retention(Value::Null, json!(2_097_152))),
+    ] {
+        let changed = world.patch("admin", &path, json!({"retention": change}), &[]).await?;
+        assert_eq!(changed.json["retention"], after, "{}", changed.text);
+    }
+    let told = activity(&world, &environment).await?;
+    let said: Vec<_> =
+        told.iter().map(|it| (it["action"].as_str(), it["detail"].as_str())).collect();
+    let action = Some("environment.retention_changed");
+    let (first, second) = (
+        "2592000 s and at most 2097152 bytes instead of 2592000 s",
+        "for ever and at most 2097152 bytes instead of 2592000 s and at most 2097152 bytes",
+    );
+    assert_eq!(said, [(action, Some(second)), (action, Some(first))]);
+    assert_eq!(told[0]["actor"], "admin@example.com");
     Ok(())
 }
 

@@ -33,6 +33,7 @@ mod options;
 mod outages;
 mod ownership;
 mod refusals;
+mod retention;
 mod silence;
 mod state;
 mod vendors;

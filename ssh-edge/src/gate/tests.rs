@@ -2,7 +2,6 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Mutex;
-use std::time::SystemTime;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
@@ -84,10 +83,6 @@ impl LogStream for Memory {
         _from: Position,
     ) -> BoxStream<'static, Result<(Position, Block), ReadError>> {
         Box::pin(futures_util::stream::empty())
-    }
-
-    async fn trim(&self, _before: SystemTime) -> Result<u32, ReadError> {
-        Ok(0)
     }
 }
 

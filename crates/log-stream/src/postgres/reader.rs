@@ -170,14 +170,6 @@ impl Readers {
         }
     }
 
-    pub(super) async fn trim(&self, before: SystemTime) -> Result<u32, ReadError> {
-        let lease = self.lease().await?;
-        let rows = lease.reader.session.query("select stream.trim($1)", &[&before]).await?;
-        self.give_back(lease);
-        let days = rows.first().map_or(Ok(0), |row| row.try_get::<_, i32>(0));
-        Ok(days.map_err(Failure::from)?.unsigned_abs())
-    }
-
     /// A connection, for as long as the lease lives.
     async fn lease(&self) -> Result<Lease<'_>, Failure> {
         // Who is in front waits for the server no longer than its deadline, but many may be.
