@@ -58,7 +58,7 @@ impl World {
     }
 
     /// As a worker, with what a worker may do.
-    async fn trimmer(&self) -> Result<Store> {
+    fn trimmer(&self) -> Result<Store> {
         Ok(Store::connect(&self.database.worker_url()?, 2)?)
     }
 
@@ -105,7 +105,7 @@ async fn what_a_drain_loses_to_the_horizon_is_counted_told_and_then_deleted() ->
     let looked = "select count(*) from stream.horizons where looked_at > now() - interval '1 hour'";
     wait::until_true("the worker to look", DEADLINE, async || Ok(world.number(looked).await? == 1))
         .await?;
-    let trimmer = world.trimmer().await?;
+    let trimmer = world.trimmer()?;
     world.move_horizon(&trimmer).await?;
     wait::until_true("what was not delivered to be counted", DEADLINE, async || {
         Ok(world.dropped(failing).await? == 3 && world.dropped(paused).await? == 3)
@@ -159,7 +159,7 @@ async fn what_a_drain_has_not_passed_stays_and_days_that_all_have_passed_go_whol
     world.append(&[world.session().numbered(0..10)]).await?;
     world.append(&[world.session().numbered(0..10)]).await?;
     world.age("10 days").await?;
-    let trimmer = world.trimmer().await?;
+    let trimmer = world.trimmer()?;
     world.move_horizon(&trimmer).await?;
     let passed = "select count(*) from stream.horizons where passed_at is not null";
     assert_eq!(world.number(passed).await?, 0, "they are kept for 30 days");
@@ -202,7 +202,7 @@ async fn oldest_blocks_go_for_their_bytes_and_none_of_the_last_hour() -> Result<
         rand::rng().fill_bytes(&mut bytes);
         world.append(&[session.output(Bytes::from(bytes))]).await?;
     }
-    let trimmer = world.trimmer().await?;
+    let trimmer = world.trimmer()?;
     world.move_horizon(&trimmer).await?;
     let kept = "select kept_bytes from stream.horizons";
     assert!(world.number(kept).await? > 6 * 300_000);
@@ -235,7 +235,7 @@ async fn age_takes_nothing_since_the_beginning_of_a_session_that_goes_on() -> Re
         app = world.app.id
     );
     world.admin.batch_execute(&session).await?;
-    let trimmer = world.trimmer().await?;
+    let trimmer = world.trimmer()?;
     world.move_horizon(&trimmer).await?;
     assert_eq!((world.delete_passed(&trimmer).await?, world.blocks().await?), (0, 1));
     world.admin.batch_execute("update ephemeral_sessions set state = 'ended'").await?;
