@@ -171,7 +171,11 @@ declare
     old regclass;
     kept boolean;
 begin
-    for old in select partition from stream.days where closed order by day loop
+    for old in
+        select partition from stream.days
+        where closed and day <= (select max(passed_at) at time zone 'UTC' from stream.horizons)::date
+        order by day
+    loop
         execute format('select exists (
                 select from public.environments e, stream.passed_by_all(e.id) passed
                 where exists (select from %s b where b.environment_id = e.id

@@ -2,13 +2,14 @@
 //!
 //! All workers do, a little at a time; the database keeps two from doing the same.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use service::Shutdown;
 use store::{Store, StoreError};
 use tokio::time::sleep;
 
 const LOOK_EVERY: Duration = Duration::from_secs(15);
+const DROP_EVERY: Duration = Duration::from_mins(5);
 /// Deleted at a time. While it goes on, readers of the stream get nothing new.
 const BLOCKS: i32 = 100;
 /// Between two times.
@@ -31,8 +32,9 @@ impl Trimmer {
 
     async fn trim_always(&self) {
         let mut trouble = false;
+        let mut dropped = None;
         loop {
-            match self.trim().await {
+            match self.trim(&mut dropped).await {
                 Ok(()) => trouble = false,
                 // Said once, not every 15 seconds.
                 Err(error) => {
@@ -45,16 +47,16 @@ impl Trimmer {
         }
     }
 
-    async fn trim(&self) -> Result<(), StoreError> {
-        let environments = self.store.environments_to_trim().await?;
-        for environment in &environments {
-            while self.store.move_horizon(*environment).await? {}
-            while self.store.delete_passed(*environment, BLOCKS).await? >= BLOCKS {
+    async fn trim(&self, dropped: &mut Option<Instant>) -> Result<(), StoreError> {
+        for environment in self.store.environments_to_trim().await? {
+            while self.store.move_horizon(environment).await? {}
+            while self.store.delete_passed(environment, BLOCKS).await? >= BLOCKS {
                 sleep(PAUSE).await;
             }
         }
-        if !environments.is_empty() {
+        if dropped.is_none_or(|at| at.elapsed() >= DROP_EVERY) {
             while self.store.drop_passed_day().await? {}
+            *dropped = Some(Instant::now());
         }
         Ok(())
     }
