@@ -26,11 +26,9 @@ create table stream.horizons (
     looked_at timestamptz not null default '-infinity'
 );
 
-alter table drain_positions
-    -- Records that the horizon has passed before they were delivered.
-    add column dropped_records bigint not null default 0,
-    -- When that was last told in the activity.
-    add column dropped_told_at timestamptz;
+-- When it was last told in the activity that the horizon has passed records of a drain (`dropped_records`)
+-- before they were delivered.
+alter table drain_positions add column dropped_told_at timestamptz;
 
 -- Whom to tell of what happens in an environment; null: its webhook.
 create view notice_recipients as

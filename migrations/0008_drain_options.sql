@@ -26,11 +26,14 @@ create table drain_minutes (
 grant select, insert, update, delete on drain_minutes to spillway_worker;
 grant select on drain_minutes to spillway_api;
 
--- A drain can be told to leave out what it has not delivered: records up to here. They are counted.
+-- A drain can be told to leave out what it has not delivered: records up to here. Those are counted, and so
+-- are those that were dropped because they were too old or too many to be kept.
 alter table log_drains
     add column skip_to_xid bigint,
     add column skip_to_seq bigint;
-alter table drain_positions add column skipped_records bigint not null default 0;
+alter table drain_positions
+    add column skipped_records bigint not null default 0,
+    add column dropped_records bigint not null default 0;
 
 -- A line that was refused can be sent again, as it was encoded.
 alter table rejected_lines
