@@ -76,7 +76,7 @@ pub(crate) struct Name {
     organization: Option<String>,
 }
 
-/// What sessions in an environment may do and use.
+/// What sessions in an environment may use, and how long records are kept.
 #[derive(Debug, Args)]
 pub(crate) struct Policy {
     /// End a session after this long without input or output, in seconds.
