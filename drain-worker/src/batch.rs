@@ -4,6 +4,7 @@
 //! again, and so is its id.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::encode::Encode;
 use crate::lines::{Checkpoint, Line};
+use crate::room::Share;
 
 /// How much goes into a batch.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +52,8 @@ pub(crate) struct Reached {
     pub(crate) checkpoint: Checkpoint,
     /// Encoded bytes of all lines up to there since the pipeline began.
     pub(crate) bytes: u64,
+    /// Lines of the batch that come after it.
+    pub(crate) behind: usize,
     /// Nothing followed in the stream when this was handed over.
     pub(crate) is_newest: bool,
 }
@@ -127,11 +131,25 @@ impl Batch {
     }
 }
 
+/// Where delivery goes on after all that was made has been thrown away.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Resume {
+    /// The end of a block up to which all is delivered.
+    pub(crate) checkpoint: Checkpoint,
+    /// Encoded bytes of all lines up to there since the pipeline began.
+    pub(crate) bytes: u64,
+    /// Lines after it that are delivered.
+    pub(crate) lines: usize,
+}
+
 /// Makes batches of lines.
 pub(crate) struct Batcher {
     limits: BatchLimits,
+    share: Arc<Share>,
     gathering: Option<Gathering>,
     encoder: Box<dyn Encode>,
+    /// Lines to leave out, which are delivered.
+    skip: usize,
     bytes: Vec<u8>,
     /// Of the first line.
     begun_at: Timestamp,
@@ -148,13 +166,16 @@ pub(crate) struct Batcher {
 impl Batcher {
     pub(crate) fn new(
         limits: BatchLimits,
+        share: Arc<Share>,
         gathering: Option<Gathering>,
         encoder: Box<dyn Encode>,
     ) -> Self {
         Self {
             limits,
+            share,
             gathering,
             encoder,
+            skip: 0,
             bytes: Vec::new(),
             begun_at: Timestamp::default(),
             due: None,
@@ -166,14 +187,35 @@ impl Batcher {
         }
     }
 
+    /// Throws everything away, to be given it again from there on.
+    pub(crate) fn resume(&mut self, from: &Resume) {
+        self.bytes = Vec::new();
+        self.ends.clear();
+        self.full.clear();
+        (self.due, self.reached, self.redacted) = (None, None, 0);
+        (self.made, self.skip) = (from.bytes, from.lines);
+    }
+
+    /// Bytes of a batch by now.
+    fn limit(&self) -> usize {
+        self.limits.bytes.min(self.share.batch())
+    }
+
     /// Adds a line.
     pub(crate) fn add(&mut self, line: &Line<'_>) {
+        if self.skip > 0 {
+            self.skip -= 1;
+            self.encoder.encode(line, &mut self.bytes);
+            self.made += self.bytes.len() as u64;
+            return self.bytes.clear();
+        }
+        let limit = self.limit();
         if self.ends_before(line.at) {
             self.close();
         }
         self.encoder.encode(line, &mut self.bytes);
         let begin = self.ends.last().copied().unwrap_or_default();
-        if self.bytes.len() > self.limits.bytes && begin > 0 {
+        if self.bytes.len() > limit && begin > 0 {
             let encoded = self.bytes.split_off(begin);
             self.close();
             self.bytes.extend_from_slice(&encoded);
@@ -184,7 +226,7 @@ impl Batcher {
         }
         self.ends.push(self.bytes.len());
         self.redacted += usize::from(line.extras.redacted);
-        if self.ends.len() >= self.limits.lines || self.bytes.len() >= self.limits.bytes {
+        if self.ends.len() >= self.limits.lines || self.bytes.len() >= limit {
             self.close();
         }
     }
@@ -192,7 +234,8 @@ impl Batcher {
     /// All lines up to this checkpoint were added.
     pub(crate) fn reached(&mut self, checkpoint: Checkpoint) {
         let bytes = self.made + self.bytes.len() as u64;
-        self.reached = Some(Reached { checkpoint, bytes, is_newest: false });
+        let lines = self.ends.len();
+        self.reached = Some(Reached { checkpoint, bytes, behind: lines, is_newest: false });
     }
 
     /// Whether there is something to take with [`Self::take`].
@@ -204,6 +247,11 @@ impl Batcher {
     /// gathered, or where there are none.
     pub(crate) const fn due(&self) -> Option<Instant> {
         self.due
+    }
+
+    /// Whether there is a batch that is full, or due.
+    pub(crate) fn has_full(&self) -> bool {
+        !self.full.is_empty() || self.due.is_some_and(|due| due <= Instant::now())
     }
 
     /// The next batch that is full, or due.
@@ -237,18 +285,23 @@ impl Batcher {
 
     fn close(&mut self) {
         self.due = None;
-        let reached = self.reached.take();
+        let mut reached = self.reached.take();
+        if let Some(reached) = &mut reached {
+            // Until now it was how many came before.
+            reached.behind = self.ends.len() - reached.behind;
+        }
         if self.ends.is_empty() && reached.is_none() {
             return;
         }
         self.made += self.bytes.len() as u64;
         // A full batch takes the buffer along; a small one must not hold much more than it has.
         let bytes = if self.bytes.len() > self.bytes.capacity() / 2 {
-            let next = Vec::with_capacity(self.bytes.capacity());
+            let next = Vec::with_capacity(self.bytes.capacity().min(self.limit()));
             std::mem::replace(&mut self.bytes, next).into()
         } else {
             let copy = Bytes::copy_from_slice(&self.bytes);
             self.bytes.clear();
+            self.bytes.shrink_to(self.limit());
             copy
         };
         let (begun_at, ends) = (self.begun_at, std::mem::take(&mut self.ends));
@@ -265,13 +318,16 @@ mod tests {
     use crate::encode::json::JsonEncoder;
     use crate::encode::tests::origin;
     use crate::lines::Extras;
+    use crate::room::Room;
 
     const HOUR: u64 = 3_600_000_000_000;
 
     fn batcher(bytes: usize, wait: Duration) -> Batcher {
         let gathering = Gathering { wait, hourly: true };
         let encoder = Box::new(JsonEncoder::new(BodyFormat::JsonLines, Keys::Spillway));
-        Batcher::new(BatchLimits { bytes, lines: usize::MAX }, Some(gathering), encoder)
+        let limits = BatchLimits { bytes, lines: usize::MAX };
+        let share = Arc::new(Share::new(Room::default(), 0));
+        Batcher::new(limits, share, Some(gathering), encoder)
     }
 
     fn add(batcher: &mut Batcher, nanos: u64) {
@@ -291,8 +347,12 @@ mod tests {
 
     #[test]
     fn halving_ends_at_single_lines_and_keeps_everything() {
-        let reached =
-            Some(Reached { checkpoint: Checkpoint::default(), bytes: 9, is_newest: false });
+        let reached = Some(Reached {
+            checkpoint: Checkpoint::default(),
+            bytes: 9,
+            behind: 0,
+            is_newest: false,
+        });
         let whole = Batch {
             bytes: Bytes::from_static(b"a\nbb\nccc\n"),
             begun_at: Timestamp::from_nanos(7),
@@ -328,6 +388,40 @@ mod tests {
         add(&mut now, 1);
         assert_eq!(now.next_full().unwrap().lines(), 1);
         assert!(now.due().is_none() && now.next_full().is_none());
+    }
+
+    #[test]
+    fn what_was_thrown_away_comes_again_without_what_was_delivered() {
+        let mut batcher = batcher(1 << 20, Duration::from_mins(1));
+        let block = |batcher: &mut Batcher, from: u64| {
+            (from..from + 10).for_each(|nanos| add(batcher, nanos));
+            batcher.reached(Checkpoint::default());
+        };
+        block(&mut batcher, 0);
+        (20..23).for_each(|nanos| add(&mut batcher, nanos));
+        let batch = batcher.take().unwrap();
+        let reached = batch.reached.clone().unwrap();
+        assert_eq!((batch.lines(), reached.behind), (13, 3));
+        let begun: usize = (0..10).map(|it| batch.line(it).unwrap().len()).sum();
+        assert_eq!(reached.bytes, begun as u64);
+        add(&mut batcher, 23);
+
+        // Of the second block, two lines are known to be delivered.
+        batcher.resume(&Resume {
+            checkpoint: Checkpoint::default(),
+            bytes: reached.bytes,
+            lines: 2,
+        });
+        block(&mut batcher, 20);
+        let again = batcher.take().unwrap();
+        assert_eq!((again.lines(), again.begun_at().nanos()), (8, 22));
+        assert_eq!(again.line(0), batch.line(12));
+        let all: u64 =
+            begun as u64 + (10..12).map(|it| batch.line(it).unwrap().len() as u64).sum::<u64>();
+        assert_eq!(
+            again.reached.map(|it| (it.bytes, it.behind)),
+            Some((all + again.bytes.len() as u64, 0))
+        );
     }
 
     #[test]

@@ -24,6 +24,8 @@ use crate::tls::{Endpoint, TlsConfigError};
 
 /// Of bytes: a large write for TLS and TCP.
 const LARGEST_SYSLOG_BATCH: usize = 128 * 1024;
+/// Of bytes of all lines that have not ended.
+const LARGEST_OPEN: usize = 128 * 1024;
 /// Of bytes of a line: Papertrail takes messages of 100,000 bytes (help.papertrailapp.com,
 /// "Troubleshooting remote syslog reachability"); the header takes some of them.
 const PAPERTRAIL_LINE: usize = 96 * 1024;
@@ -104,7 +106,7 @@ pub(crate) fn prepare(context: &Context, row: &WorkableDrain) -> Result<Drain, D
             "option `control_sequences`",
             Value::from(row.control_sequences.as_str()),
         )?,
-        open_limit: context.batch.bytes,
+        open_limit: context.batch.bytes.min(LARGEST_OPEN),
     };
     let format = match &config {
         config::Destination::HttpsPost(config) => format!("{:?} {:?}", config.format, config.keys),

@@ -13,6 +13,7 @@ use crate::batch::Batcher;
 use crate::drain::{self, Drain};
 use crate::lines::{Extras, Line};
 use crate::pipeline::Context;
+use crate::room::Share;
 use crate::trace::{Step, Trace};
 
 /// The asker gives up a little later.
@@ -58,7 +59,8 @@ async fn send_line(context: &Context, row: &WorkableDrain, trace: &mut Trace) ->
         database: None,
         session: None,
     });
-    let mut batcher = Batcher::new(context.batch, None, encoder);
+    let share = Arc::new(Share::new(context.room.clone(), 0));
+    let mut batcher = Batcher::new(context.batch, share, None, encoder);
     let line = Line {
         origin: &origin,
         seq: 0,

@@ -12,7 +12,7 @@ use log_stream::{ConnectError, LogStream, PostgresSettings, PostgresStream};
 use model::{Id, OpeningKey, Secret};
 use service::Shutdown;
 use store::{Store, StoreError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 mod activity;
 mod batch;
@@ -28,6 +28,7 @@ mod lines;
 mod notices;
 mod pipeline;
 mod retention;
+mod room;
 mod short_pause;
 mod signing;
 mod supervisor;
@@ -44,7 +45,13 @@ use egress::Egress;
 use notices::{Mailer, Notifier};
 use pipeline::{Context, Reports};
 use retention::Trimmer;
+use room::Room;
 use supervisor::Supervisor;
+
+/// Bytes of blocks that a drain reads at a time; decompressed one by one.
+const PAGE_BYTES: u32 = 512 * 1024;
+/// Drains that have such a page at a time.
+const PAGES: usize = 8;
 
 /// A worker cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -103,10 +110,12 @@ pub async fn bind(config: Config) -> Result<Bound, StartError> {
     let url = &connections.drain_database_url;
     let store = Store::connect_impatiently(url, settings.drain_database_connections)?;
     store.ping().await?;
+    let pages = Arc::new(Semaphore::new(PAGES));
     let stream = PostgresStream::connect(PostgresSettings {
         // Of activity, which is little.
         writers: 1,
-        page_bytes: 512 * 1024,
+        page_bytes: PAGE_BYTES,
+        pages: Some(pages.clone()),
         ..PostgresSettings::new(Secret::new(url.clone()))
     })
     .await?;
@@ -126,6 +135,8 @@ pub async fn bind(config: Config) -> Result<Bound, StartError> {
         reports: Reports::start(&store, settings.failing_after()),
         store: store.clone(),
         stream,
+        room: Room::default(),
+        pages,
         egress,
         batch: BatchLimits {
             bytes: bytes(settings.drain_batch_bytes),

@@ -12,7 +12,7 @@ use log_stream::LogStream;
 use model::{Environment, Id};
 use store::Store;
 use store::leases::Lease;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +20,7 @@ use crate::batch::{BatchLimits, Batcher};
 use crate::drain::{self, Drain};
 use crate::egress::Egress;
 use crate::lines::Assembler;
+use crate::room::{Room, Share};
 
 mod commit;
 mod deliver;
@@ -41,6 +42,10 @@ pub(crate) struct Context {
     pub(crate) stream: Arc<dyn LogStream>,
     pub(crate) egress: Egress,
     pub(crate) batch: BatchLimits,
+    /// For lines that are on their way.
+    pub(crate) room: Room,
+    /// For blocks that become lines.
+    pub(crate) pages: Arc<Semaphore>,
     pub(crate) line_bytes: usize,
     pub(crate) redelivery_window: Duration,
     pub(crate) redelivery_bytes: usize,
@@ -115,28 +120,44 @@ async fn work(
     if paused {
         return;
     }
-    let reader = read::Reader {
+    let redelivery_bytes = context.redelivery_bytes;
+    let most = (2 * redelivery_bytes).max(4 * drain.batch.bytes);
+    let share = Arc::new(Share::new(context.room.clone(), most));
+    let mut delivery = deliver::Delivery::new(
+        (drain.destination, drain.format),
+        redelivery_bytes,
+        (share.clone(), drain.gathering.is_some()),
+        from.clone(),
+        until,
+        status.clone(),
+        stop.clone(),
+    );
+    let mut reader = read::Reader {
         stream: context.stream.clone(),
         environment,
         from: from.low,
         assembler: Assembler::new(drain.wanted, from),
         shaper: drain.shaper,
-        batcher: Batcher::new(drain.batch, drain.gathering, drain.encoder),
+        batcher: Batcher::new(drain.batch, share, drain.gathering, drain.encoder),
         reached: None,
-        status: status.clone(),
-    };
-    // One batch is sent, one waits, one is filled.
-    let (batches, queue) = mpsc::channel(1);
-    let window_bytes = context.redelivery_bytes;
-    let deliver = deliver::Delivery::new(
-        (drain.destination, drain.format),
-        window_bytes,
-        until,
+        pieces: 0,
+        pages: context.pages.clone(),
         status,
-        stop.clone(),
-    );
-    let mut tasks = JoinSet::new();
-    tasks.spawn(reader.run(batches, stop));
-    tasks.spawn(deliver.run(queue));
-    while tasks.join_next().await.is_some() {}
+    };
+    loop {
+        // One batch is sent, one waits, one is filled.
+        let (batches, queue) = mpsc::channel(1);
+        let (mut reading, mut delivering) = (JoinSet::new(), JoinSet::new());
+        reading.spawn(reader.run(batches, stop.clone()));
+        delivering.spawn(delivery.run(queue));
+        let delivered = delivering.join_next().await;
+        // Nobody takes its batches any more.
+        let read = reading.join_next().await;
+        let (Some(Ok(ended)), Some(Ok(read))) = (delivered, read) else { return };
+        (delivery, reader) = (ended, read);
+        match delivery.thrown_away() {
+            Some(from) if !stop.is_cancelled() => reader.resume(from),
+            _ => return,
+        }
+    }
 }

@@ -49,6 +49,9 @@ pub struct PostgresSettings {
     pub deadline: Duration,
     /// Bytes of blocks that a reader fetches, and holds, at a time; at least one block.
     pub page_bytes: u32,
+    /// Readers that hold a page at a time; None: however many. A reader that is dropped holds none, and neither
+    /// does one that is asked for what follows its page.
+    pub pages: Option<Arc<Semaphore>>,
 }
 
 impl PostgresSettings {
@@ -61,6 +64,7 @@ impl PostgresSettings {
             readers: 4,
             deadline: Duration::from_secs(10),
             page_bytes: 1 << 20,
+            pages: None,
         }
     }
 }

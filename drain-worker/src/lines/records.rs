@@ -202,6 +202,11 @@ impl Assembler {
         Self { wanted, open: HashMap::new(), open_bytes: 0, resumed: from, done, current: done }
     }
 
+    /// Begins anew there.
+    pub(crate) fn resume(&mut self, from: Checkpoint) {
+        *self = Self::new(self.wanted.clone(), from);
+    }
+
     /// Announces the block whose records follow.
     pub(crate) fn begin_block(&mut self, position: Position) {
         self.current = position;

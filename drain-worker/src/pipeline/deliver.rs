@@ -16,8 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::status::Counts;
 use super::{FINISH, Status};
-use crate::batch::Batch;
+use crate::batch::{Batch, Reached, Resume};
 use crate::destination::{Destination, Failure, Remedy};
+use crate::lines::Checkpoint;
+use crate::room::Share;
 use crate::trace::Trace;
 
 const FIRST_RETRY: Duration = Duration::from_millis(500);
@@ -33,7 +35,15 @@ pub(super) struct Delivery {
     /// Batches that are not confirmed, oldest first, of which so many are sent.
     window: VecDeque<Batch>,
     sent: usize,
-    window_bytes: usize,
+    /// Bytes that may come again after a crash.
+    redelivery_bytes: usize,
+    share: Arc<Share>,
+    /// Lines are gathered, so what there is room for is of use again and again.
+    is_gathered: bool,
+    /// Where to begin should everything be thrown away.
+    resume: Resume,
+    /// Everything was.
+    is_thrown_away: bool,
     /// Failures since the last confirmation.
     failures: u32,
     /// Batches, since the last confirmation, of which a part was refused.
@@ -50,7 +60,9 @@ pub(super) struct Delivery {
 impl Delivery {
     pub(super) fn new(
         (destination, format): (Box<dyn Destination>, String),
-        window_bytes: usize,
+        redelivery_bytes: usize,
+        (share, is_gathered): (Arc<Share>, bool),
+        from: Checkpoint,
         until: watch::Receiver<Instant>,
         status: Arc<Status>,
         stop: CancellationToken,
@@ -62,7 +74,11 @@ impl Delivery {
             format,
             window,
             sent,
-            window_bytes,
+            redelivery_bytes,
+            share,
+            is_gathered,
+            resume: Resume { checkpoint: from, ..Resume::default() },
+            is_thrown_away: false,
             failures,
             refusals,
             allowed,
@@ -72,15 +88,21 @@ impl Delivery {
         }
     }
 
+    /// Where to begin anew, if everything was thrown away for its memory.
+    pub(super) fn thrown_away(&mut self) -> Option<&Resume> {
+        std::mem::take(&mut self.is_thrown_away).then_some(&self.resume)
+    }
+
     /// Delivers until the queue or the pipeline ends; what was sent by then has a little time to be
-    /// confirmed, so that it need not be repeated.
-    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Batch>) {
+    /// confirmed, so that it need not be repeated. Or until everything is [thrown away](Self::thrown_away).
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Batch>) -> Self {
         let stop = self.stop.clone();
         // Losing the delivery loses no line: what is not confirmed is read again.
         tokio::select! {
             () = self.deliver(&mut queue) => {}
             () = async { stop.cancelled().await; sleep(FINISH).await } => {}
         }
+        self
     }
 
     async fn deliver(&mut self, queue: &mut mpsc::Receiver<Batch>) {
@@ -141,7 +163,7 @@ impl Delivery {
     /// what comes after it may be what shows that it was read.
     fn is_full(&self) -> bool {
         self.window.iter().skip(1).map(|batch| batch.bytes().len()).sum::<usize>()
-            >= self.window_bytes
+            >= self.redelivery_bytes.min(self.share.window())
     }
 
     fn lines_sent(&self) -> usize {
@@ -155,7 +177,11 @@ impl Delivery {
         // All of it comes again when the worker is killed. The lines of one block may be more than
         // that: only at its end is there a position to write.
         let unwritten = self.status.unwritten();
-        if (self.sent > 0 || unwritten.writable) && bytes + unwritten.bytes > self.window_bytes {
+        let repeats = bytes + unwritten.bytes;
+        if (self.sent > 0 || unwritten.writable) && repeats > self.redelivery_bytes {
+            return false;
+        }
+        if self.sent > 0 && bytes > self.share.window() {
             return false;
         }
         if self.allowed == usize::MAX {
@@ -178,15 +204,37 @@ impl Delivery {
             // Only the position has moved: it counts when the lines before it are delivered.
             last.reached = batch.reached;
         } else {
-            self.status.delivered(Counts::default(), 0, batch.reached);
+            self.settle(Counts::default(), (0, 0), batch.reached);
         }
+    }
+
+    /// So many lines and bytes are delivered or refused, all that were before them being so.
+    fn settle(&mut self, counts: Counts, (lines, bytes): (usize, usize), reached: Option<Reached>) {
+        match &reached {
+            Some(Reached { checkpoint, bytes, behind, .. }) => {
+                self.resume =
+                    Resume { checkpoint: checkpoint.clone(), bytes: *bytes, lines: *behind };
+            }
+            None => self.resume.lines += lines,
+        }
+        self.status.delivered(counts, bytes, reached);
     }
 
     async fn confirm(&mut self, confirmed: Result<usize, Failure>) -> ControlFlow<()> {
         match confirmed {
             Ok(count) => {
-                for batch in self.window.drain(..count.min(self.window.len())) {
-                    self.status.delivered(counts(&batch), batch.bytes().len(), batch.reached);
+                let (mut is_full, mut is_newest) = (false, false);
+                for _ in 0..count {
+                    let Some(batch) = self.window.pop_front() else { break };
+                    let done = (batch.lines(), batch.bytes().len());
+                    is_full |= done.1 >= self.share.batch() / 2;
+                    is_newest = batch.reached.as_ref().is_some_and(|reached| reached.is_newest);
+                    self.settle(counts(&batch), done, batch.reached);
+                }
+                if is_full {
+                    self.share.grow();
+                } else if is_newest && self.window.is_empty() && !self.is_gathered {
+                    self.share.give_back();
                 }
                 self.sent = self.sent.saturating_sub(count);
                 (self.failures, self.refusals) = (0, 0);
@@ -226,13 +274,22 @@ impl Delivery {
             Remedy::Retry(after) => after.unwrap_or_default().max(full_jitter(self.failures)),
             Remedy::Park => PARKED_RETRY,
         };
+        let fails_again = self.failures > 0;
         self.failures = self.failures.saturating_add(1);
         self.status.failed(&failure.message);
+        if fails_again && self.share.is_large() {
+            // Others may have use for it. What was in it is read again.
+            self.window.clear();
+            self.share.give_back();
+            self.is_thrown_away = true;
+        }
         // Losing the wait loses nothing.
         tokio::select! {
-            () = sleep(wait) => ControlFlow::Continue(()),
-            () = self.stop.cancelled() => ControlFlow::Break(()),
+            () = sleep(wait) => {}
+            () = self.stop.cancelled() => return ControlFlow::Break(()),
         }
+        // The queue, too, is of what was thrown away.
+        if self.is_thrown_away { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     async fn divide(&mut self, at: usize, reason: String) {
@@ -243,7 +300,7 @@ impl Delivery {
             return;
         }
         self.status.rejected(self.rejected(batch.bytes(), reason)).await;
-        self.status.delivered(Counts::default(), batch.bytes().len(), batch.reached);
+        self.settle(Counts::default(), (batch.lines(), batch.bytes().len()), batch.reached);
     }
 
     /// Settles the first lines of the batch that was just sent: some are refused, the others delivered.
@@ -275,7 +332,7 @@ impl Delivery {
             }
             batch = first;
         }
-        let (done, mut counts) = (batch.bytes().len(), counts(&batch));
+        let (done, mut counts) = ((batch.lines(), batch.bytes().len()), counts(&batch));
         for (number, reason) in lines {
             if let Some(line) = batch.line(number) {
                 counts.delivered -= 1;
@@ -288,9 +345,9 @@ impl Delivery {
         match self.sent.checked_sub(1).and_then(|before| self.window.get_mut(before)) {
             Some(before) => {
                 before.reached = batch.reached.or(before.reached.take());
-                self.status.delivered(counts, done, None);
+                self.status.delivered(counts, done.1, None);
             }
-            None => self.status.delivered(counts, done, batch.reached),
+            None => self.settle(counts, done, batch.reached),
         }
         ControlFlow::Continue(())
     }

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use log_stream::{Block, LogStream, Position, ReadError};
 use model::{Environment, Event, Id, Record};
-use tokio::sync::mpsc;
-use tokio::time::{sleep, sleep_until};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Status;
-use crate::batch::{Batch, Batcher};
+use crate::batch::{Batch, Batcher, Resume};
 use crate::lines::{Assembler, Checkpoint, Shaper};
 
 const READ_AGAIN: Duration = Duration::from_secs(1);
@@ -20,7 +20,12 @@ const READ_DAMAGED_AGAIN: Duration = Duration::from_mins(1);
 
 /// Bytes of output that become lines at a time. An empty line of one byte is sent with hundreds of
 /// bytes of tags, so this bounds what waits to be handed over.
-const PIECE: usize = 8 * 1024;
+const PIECE: usize = 2 * 1024;
+
+/// A block that waits for the endpoint is thrown away, and read again when the endpoint has taken something:
+/// after so long, or sooner where another drain waits for its page.
+const PATIENCE: Duration = Duration::from_millis(250);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 pub(super) struct Reader {
     pub(super) stream: Arc<dyn LogStream>,
@@ -31,23 +36,46 @@ pub(super) struct Reader {
     pub(super) shaper: Shaper,
     pub(super) batcher: Batcher,
     pub(super) reached: Option<Checkpoint>,
+    /// Pieces of the next block that have become lines.
+    pub(super) pieces: usize,
+    /// Of all readers.
+    pub(super) pages: Arc<Semaphore>,
     pub(super) status: Arc<Status>,
 }
 
-/// Nobody takes batches any more, or the pipeline is to stop.
-struct Over;
+/// Why a block is not taken to its end.
+enum Stopped {
+    /// Nobody takes batches any more, or the pipeline is to stop.
+    Over,
+    /// The endpoint takes nothing.
+    Waits,
+    Failed(ReadError),
+}
 
 impl Reader {
-    /// Reads until `stop`.
-    pub(super) async fn run(mut self, batches: mpsc::Sender<Batch>, stop: CancellationToken) {
+    /// Begins anew there.
+    pub(super) fn resume(&mut self, from: &Resume) {
+        self.from = from.checkpoint.low;
+        self.assembler.resume(from.checkpoint.clone());
+        self.batcher.resume(from);
+        (self.reached, self.pieces) = (None, 0);
+    }
+
+    /// Reads until `stop`, or until nobody takes batches any more.
+    pub(super) async fn run(
+        mut self,
+        batches: mpsc::Sender<Batch>,
+        stop: CancellationToken,
+    ) -> Self {
         // Losing the reading is safe: what it had not handed over is read again.
         tokio::select! {
             () = stop.cancelled() => {}
-            Over = self.read(batches) => {}
+            () = self.read(batches) => {}
         }
+        self
     }
 
-    async fn read(&mut self, batches: mpsc::Sender<Batch>) -> Over {
+    async fn read(&mut self, batches: mpsc::Sender<Batch>) {
         let mut blocks = self.stream.read(self.environment, self.from);
         loop {
             let due = self.batcher.due();
@@ -58,7 +86,7 @@ impl Reader {
                 biased;
                 block = blocks.next() => Some(block),
                 permit = batches.reserve(), if due.is_none() && self.batcher.has_some() => {
-                    let Ok(permit) = permit else { return Over };
+                    let Ok(permit) = permit else { return };
                     if let Some(batch) = self.batcher.take() {
                         permit.send(batch);
                     }
@@ -67,26 +95,33 @@ impl Reader {
                 // What is due is handed over below.
                 () = until(due) => None,
             };
-            let wait = match block {
-                None => None,
-                Some(Some(Ok((position, block)))) => {
-                    match self.take(position, &block, &batches).await {
-                        Ok(Ok(())) => None,
-                        Ok(Err(error)) => Some(error),
-                        Err(over) => return over,
+            let taken = match block {
+                None => Ok(()),
+                Some(Some(Ok((position, block)))) => self.take(position, &block, &batches).await,
+                Some(Some(Err(error))) => Err(Stopped::Failed(error)),
+                Some(None) => Err(Stopped::Failed(ReadError::Unavailable("it ended".to_owned()))),
+            };
+            self.reached();
+            let handed_over = match taken {
+                Ok(()) => self.hand_over(&batches).await,
+                stopped => stopped,
+            };
+            match handed_over {
+                Ok(()) => continue,
+                Err(Stopped::Over) => return,
+                Err(Stopped::Waits) => {
+                    // With its page.
+                    drop(blocks);
+                    while self.batcher.has_full() {
+                        let Ok(permit) = batches.reserve().await else { return };
+                        if let Some(batch) = self.batcher.next_full() {
+                            permit.send(batch);
+                        }
                     }
                 }
-                Some(Some(Err(error))) => Some(error),
-                Some(None) => Some(ReadError::Unavailable("it ended".to_owned())),
-            };
-            if let Some(error) = wait {
-                sleep(self.trouble(&error)).await;
-                blocks = self.stream.read(self.environment, self.from);
+                Err(Stopped::Failed(error)) => sleep(self.trouble(&error)).await,
             }
-            self.reached();
-            if hand_over(&mut self.batcher, &batches).await.is_err() {
-                return Over;
-            }
+            blocks = self.stream.read(self.environment, self.from);
         }
     }
 
@@ -109,39 +144,68 @@ impl Reader {
         position: Position,
         block: &Block,
         batches: &mpsc::Sender<Batch>,
-    ) -> Result<Result<(), ReadError>, Over> {
-        let records = match block.records() {
-            Ok(records) => records,
-            Err(source) => return Ok(Err(ReadError::Damaged { position, source })),
-        };
+    ) -> Result<(), Stopped> {
+        let records = block
+            .records()
+            .map_err(|source| Stopped::Failed(ReadError::Damaged { position, source }))?;
         self.assembler.begin_block(position);
+        let mut piece = 0;
         for record in &records {
             let (stream, offset, bytes) = match &record.event {
                 Event::Output { stream, offset, bytes } if bytes.len() > PIECE => {
                     (*stream, *offset, bytes)
                 }
                 _ => {
-                    self.push(record);
-                    hand_over(&mut self.batcher, batches).await?;
+                    self.push(record, &mut piece, batches).await?;
                     continue;
                 }
             };
-            for (piece, number) in bytes.chunks(PIECE).zip(0..) {
-                let (offset, bytes) = (offset + number * PIECE as u64, bytes.slice_ref(piece));
+            for (bytes_of, number) in bytes.chunks(PIECE).zip(0..) {
+                let (offset, bytes) = (offset + number * PIECE as u64, bytes.slice_ref(bytes_of));
                 let event = Event::Output { stream, offset, bytes };
                 let part = Record { event, origin: record.origin.clone(), ..*record };
-                self.push(&part);
-                hand_over(&mut self.batcher, batches).await?;
+                self.push(&part, &mut piece, batches).await?;
             }
         }
         self.assembler.end_block();
-        self.from = position;
-        Ok(Ok(()))
+        (self.from, self.pieces) = (position, 0);
+        Ok(())
     }
 
-    fn push(&mut self, record: &Record) {
+    /// Takes the next piece of a block, unless that was done before the block was thrown away.
+    async fn push(
+        &mut self,
+        record: &Record,
+        piece: &mut usize,
+        batches: &mpsc::Sender<Batch>,
+    ) -> Result<(), Stopped> {
+        *piece += 1;
+        if *piece <= self.pieces {
+            return Ok(());
+        }
         let Self { assembler, shaper, batcher, .. } = self;
         assembler.push(record, &mut |line| shaper.shape(line, |line| batcher.add(line)));
+        self.pieces = *piece;
+        self.hand_over(batches).await
+    }
+
+    async fn hand_over(&mut self, to: &mpsc::Sender<Batch>) -> Result<(), Stopped> {
+        while self.batcher.has_full() {
+            let since = Instant::now();
+            let permit = loop {
+                match timeout(LOOK_EVERY, to.reserve()).await {
+                    Ok(permit) => break permit.map_err(|_| Stopped::Over)?,
+                    Err(_) if since.elapsed() > PATIENCE || self.pages.available_permits() == 0 => {
+                        return Err(Stopped::Waits);
+                    }
+                    Err(_) => {}
+                }
+            };
+            if let Some(batch) = self.batcher.next_full() {
+                permit.send(batch);
+            }
+        }
+        Ok(())
     }
 
     fn reached(&mut self) {
@@ -153,13 +217,6 @@ impl Reader {
             self.batcher.reached(checkpoint);
         }
     }
-}
-
-async fn hand_over(from: &mut Batcher, to: &mpsc::Sender<Batch>) -> Result<(), Over> {
-    while let Some(batch) = from.next_full() {
-        to.send(batch).await.map_err(|_| Over)?;
-    }
-    Ok(())
 }
 
 async fn until(due: Option<Instant>) {

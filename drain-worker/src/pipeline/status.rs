@@ -293,7 +293,7 @@ mod tests {
         delivered(30, None);
         assert_eq!(unwritten(), (30, false), "no block has ended");
         let checkpoint = Checkpoint::default();
-        delivered(30, Some(Reached { checkpoint, bytes: 40, is_newest: true }));
+        delivered(30, Some(Reached { checkpoint, bytes: 40, behind: 0, is_newest: true }));
         assert_eq!(unwritten(), (60, true));
 
         let taken = status.take();

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use model::{Environment, Id};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 use super::Inner;
@@ -38,6 +38,8 @@ struct Tail {
     open: Option<(SystemTime, Instant)>,
     announced: watch::Receiver<()>,
     page: VecDeque<Result<(Position, Block), ReadError>>,
+    /// For the page.
+    permit: Option<OwnedSemaphorePermit>,
     /// How long to wait for an announcement before looking for the next page; at first, unknown.
     wait: Option<Duration>,
     /// The wait after that one, if blocks are still not settled.
@@ -57,6 +59,7 @@ pub(super) fn follow(
         open: None,
         announced,
         page: VecDeque::new(),
+        permit: None,
         wait: None,
         unsettled_wait: FAST_POLL,
     };
@@ -71,6 +74,7 @@ impl Tail {
                 self.position = position;
                 return Ok(Some(((position, block), self)));
             }
+            self.permit = None;
             match self.wait {
                 None => self.stream.readers.check(self.position).await?,
                 Some(Duration::ZERO) => {}
@@ -79,6 +83,9 @@ impl Tail {
                     Ok(()) = self.announced.changed() => {}
                     () = tokio::time::sleep(wait) => {}
                 },
+            }
+            if let Some(pages) = &self.stream.settings.pages {
+                self.permit = Arc::clone(pages).acquire_owned().await.ok();
             }
             self.turn_page().await?;
         }

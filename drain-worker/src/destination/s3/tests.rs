@@ -6,6 +6,7 @@ use super::*;
 use crate::batch::Batcher;
 use crate::encode::tests::origin;
 use crate::lines::{Extras, Line};
+use crate::room::{Room, Share};
 
 fn config(json: Value) -> Config {
     let kept = Kind::S3.checked(json).unwrap();
@@ -21,7 +22,8 @@ fn an_object_is_named_by_its_first_line_and_its_bytes() {
     let batch = || {
         let encoder = Box::new(JsonEncoder::new(BodyFormat::JsonLines, Keys::Spillway));
         let limits = BatchLimits { bytes: usize::MAX, lines: usize::MAX };
-        let mut batcher = Batcher::new(limits, None, encoder);
+        let share = Arc::new(Share::new(Room::default(), 0));
+        let mut batcher = Batcher::new(limits, share, None, encoder);
         for seq in 0..2 {
             let at = Timestamp::from_nanos(1_700_000_000_000_000_789 + seq * 1_000_000_000);
             let message = b"a".as_slice();

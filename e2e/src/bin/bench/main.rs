@@ -21,6 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 mod cpu;
 mod drain;
+mod isolation;
 mod log_text;
 mod machine;
 mod records;
@@ -69,6 +70,8 @@ enum Part {
     Drain,
     /// What a record costs with more environments and drains.
     Scaling,
+    /// What drains that do not work cost the others.
+    Isolation,
 }
 
 #[tokio::main]
@@ -113,6 +116,9 @@ async fn run(options: &Options) -> Result<()> {
     }
     if wanted(Part::Scaling) {
         tables.push(scaling::measure(options).await.context("scaling")?);
+    }
+    if wanted(Part::Isolation) {
+        tables.push(isolation::measure(options).await.context("isolation")?);
     }
     let text = report::render(&machine.to_markdown(), &tables)?;
     println!("{text}");

@@ -10,7 +10,7 @@ use e2e::process::Process;
 use log_stream::{Block, LogStream as _, PostgresSettings, PostgresStream};
 use model::{Drain, Environment, Id, OpeningKey, Secret};
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -91,8 +91,7 @@ impl World {
         environment: Id<Environment>,
         sink: &Sink,
         protocol: Protocol,
-    ) -> Result<Id<Drain>> {
-        let drain: Id<Drain> = Id::generate();
+    ) -> Result<()> {
         let ca = &sink.certificate().authority;
         let (kind, destination) = match protocol {
             Protocol::Syslog => {
@@ -107,6 +106,17 @@ impl World {
                 ("https_post", destination)
             }
         };
+        self.drain_to(environment, kind, destination).await
+    }
+
+    /// Makes a drain of this environment from its beginning on, without credentials.
+    pub(crate) async fn drain_to(
+        &self,
+        environment: Id<Environment>,
+        kind: &str,
+        destination: Value,
+    ) -> Result<()> {
+        let drain: Id<Drain> = Id::generate();
         let sealed = self.key.sealing_key().seal(drain.uuid(), b"{}");
         let columns = "insert into log_drains (id, environment_id, handle, kind, destination,
                  sealed_credentials, drain_apps, drain_databases, drain_ephemeral_sessions)
@@ -124,8 +134,7 @@ impl World {
             "insert into drain_positions (drain_id, low_xid, low_seq, high_xid, high_seq)
              values ($1, 1, 0, 1, 0)";
         self.admin.execute(position, &[&drain.uuid()]).await?;
-        self.admin.batch_execute(&format!("notify spillway_drains, '{drain}'")).await?;
-        Ok(drain)
+        Ok(self.admin.batch_execute(&format!("notify spillway_drains, '{drain}'")).await?)
     }
 
     /// Removes every drain.
