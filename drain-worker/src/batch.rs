@@ -144,7 +144,8 @@ pub(crate) struct Resume {
 
 /// Makes batches of lines.
 pub(crate) struct Batcher {
-    limits: BatchLimits,
+    /// Lines of a batch at most.
+    lines: usize,
     share: Arc<Share>,
     gathering: Option<Gathering>,
     encoder: Box<dyn Encode>,
@@ -164,14 +165,15 @@ pub(crate) struct Batcher {
 }
 
 impl Batcher {
+    /// Batches have at most so many lines, and the bytes that the drain's share allows.
     pub(crate) fn new(
-        limits: BatchLimits,
+        lines: usize,
         share: Arc<Share>,
         gathering: Option<Gathering>,
         encoder: Box<dyn Encode>,
     ) -> Self {
         Self {
-            limits,
+            lines,
             share,
             gathering,
             encoder,
@@ -196,11 +198,6 @@ impl Batcher {
         (self.made, self.skip) = (from.bytes, from.lines);
     }
 
-    /// Bytes of a batch by now.
-    fn limit(&self) -> usize {
-        self.limits.bytes.min(self.share.batch())
-    }
-
     /// Adds a line.
     pub(crate) fn add(&mut self, line: &Line<'_>) {
         if self.skip > 0 {
@@ -209,12 +206,13 @@ impl Batcher {
             self.made += self.bytes.len() as u64;
             return self.bytes.clear();
         }
-        let limit = self.limit();
         if self.ends_before(line.at) {
             self.close();
         }
         self.encoder.encode(line, &mut self.bytes);
         let begin = self.ends.last().copied().unwrap_or_default();
+        while self.bytes.len() >= self.share.batch() && self.share.grow_freely() {}
+        let limit = self.share.batch();
         if self.bytes.len() > limit && begin > 0 {
             let encoded = self.bytes.split_off(begin);
             self.close();
@@ -226,7 +224,7 @@ impl Batcher {
         }
         self.ends.push(self.bytes.len());
         self.redacted += usize::from(line.extras.redacted);
-        if self.ends.len() >= self.limits.lines || self.bytes.len() >= limit {
+        if self.ends.len() >= self.lines || self.bytes.len() >= limit {
             self.close();
         }
     }
@@ -296,12 +294,12 @@ impl Batcher {
         self.made += self.bytes.len() as u64;
         // A full batch takes the buffer along; a small one must not hold much more than it has.
         let bytes = if self.bytes.len() > self.bytes.capacity() / 2 {
-            let next = Vec::with_capacity(self.bytes.capacity().min(self.limit()));
+            let next = Vec::with_capacity(self.bytes.capacity().min(self.share.batch()));
             std::mem::replace(&mut self.bytes, next).into()
         } else {
             let copy = Bytes::copy_from_slice(&self.bytes);
             self.bytes.clear();
-            self.bytes.shrink_to(self.limit());
+            self.bytes.shrink_to(self.share.batch());
             copy
         };
         let (begun_at, ends) = (self.begun_at, std::mem::take(&mut self.ends));
@@ -325,9 +323,8 @@ mod tests {
     fn batcher(bytes: usize, wait: Duration) -> Batcher {
         let gathering = Gathering { wait, hourly: true };
         let encoder = Box::new(JsonEncoder::new(BodyFormat::JsonLines, Keys::Spillway));
-        let limits = BatchLimits { bytes, lines: usize::MAX };
-        let share = Arc::new(Share::new(Room::default(), 0));
-        Batcher::new(limits, share, Some(gathering), encoder)
+        let share = Arc::new(Share::new(Room::default(), bytes, 0));
+        Batcher::new(usize::MAX, share, Some(gathering), encoder)
     }
 
     fn add(batcher: &mut Batcher, nanos: u64) {

@@ -59,8 +59,8 @@ async fn send_line(context: &Context, row: &WorkableDrain, trace: &mut Trace) ->
         database: None,
         session: None,
     });
-    let share = Arc::new(Share::new(context.room.clone(), 0));
-    let mut batcher = Batcher::new(context.batch, share, None, encoder);
+    let share = Arc::new(Share::new(context.room.clone(), context.batch.bytes, 0));
+    let mut batcher = Batcher::new(context.batch.lines, share, None, encoder);
     let line = Line {
         origin: &origin,
         seq: 0,

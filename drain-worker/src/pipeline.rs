@@ -121,8 +121,8 @@ async fn work(
         return;
     }
     let redelivery_bytes = context.redelivery_bytes;
-    let most = (2 * redelivery_bytes).max(4 * drain.batch.bytes);
-    let share = Arc::new(Share::new(context.room.clone(), most));
+    let share = Share::new(context.room.clone(), drain.batch.bytes, redelivery_bytes);
+    let share = Arc::new(share);
     let mut delivery = deliver::Delivery::new(
         (drain.destination, drain.format),
         redelivery_bytes,
@@ -138,7 +138,7 @@ async fn work(
         from: from.low,
         assembler: Assembler::new(drain.wanted, from),
         shaper: drain.shaper,
-        batcher: Batcher::new(drain.batch, share, drain.gathering, drain.encoder),
+        batcher: Batcher::new(drain.batch.lines, share, drain.gathering, drain.encoder),
         reached: None,
         pieces: 0,
         pages: context.pages.clone(),

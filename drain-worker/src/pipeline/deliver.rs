@@ -162,8 +162,18 @@ impl Delivery {
     /// Whether so much waits for its confirmation that no more is taken. The oldest does not count:
     /// what comes after it may be what shows that it was read.
     fn is_full(&self) -> bool {
-        self.window.iter().skip(1).map(|batch| batch.bytes().len()).sum::<usize>()
-            >= self.redelivery_bytes.min(self.share.window())
+        let bytes = self.window.iter().skip(1).map(|batch| batch.bytes().len()).sum();
+        bytes >= self.redelivery_bytes || !self.has_room(bytes)
+    }
+
+    /// Whether so many bytes may be sent and not confirmed, as far as it is about memory.
+    fn has_room(&self, bytes: usize) -> bool {
+        while bytes >= self.share.window() {
+            if !self.share.grow_freely() {
+                return false;
+            }
+        }
+        true
     }
 
     fn lines_sent(&self) -> usize {
@@ -181,7 +191,7 @@ impl Delivery {
         if (self.sent > 0 || unwritten.writable) && repeats > self.redelivery_bytes {
             return false;
         }
-        if self.sent > 0 && bytes > self.share.window() {
+        if self.sent > 0 && !self.has_room(bytes) {
             return false;
         }
         if self.allowed == usize::MAX {
@@ -277,7 +287,7 @@ impl Delivery {
         let fails_again = self.failures > 0;
         self.failures = self.failures.saturating_add(1);
         self.status.failed(&failure.message);
-        if fails_again && self.share.is_large() {
+        if fails_again && self.share.is_wanted() {
             // Others may have use for it. What was in it is read again.
             self.window.clear();
             self.share.give_back();

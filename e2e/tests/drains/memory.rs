@@ -12,12 +12,10 @@ use tokio::time::sleep;
 
 use crate::World;
 
-const DRAINS: u64 = 20;
-const BUCKETS: u64 = 8;
-/// Of bytes, at the default settings.
-const OBJECT: u64 = 8 << 20;
-/// The bound that the settings and README.md state, at the default settings.
-const BOUND_PER_DRAIN: u64 = 16 << 20;
+const DRAINS: u64 = 100;
+const BUCKETS: u64 = 20;
+/// The bound that README.md states.
+const BOUND_PER_DRAIN: u64 = 256 << 10;
 const BOUND_OF_THE_WORKER: u64 = 64 << 20;
 
 fn peak(worker: &Process) -> Result<u64> {
@@ -28,8 +26,8 @@ fn peak(worker: &Process) -> Result<u64> {
 }
 
 #[tokio::test]
-async fn twenty_drains_that_take_nothing_with_200_mb_behind_them_stay_under_the_bound() -> Result<()>
-{
+async fn a_hundred_drains_that_take_nothing_with_200_mb_behind_them_stay_under_the_bound()
+-> Result<()> {
     let world = World::new().await?;
     let stalled = TlsSink::start().await?;
     stalled.plan(&[Plan { messages: 0, ending: Ending::Stall }; 1000]);
@@ -42,13 +40,12 @@ async fn twenty_drains_that_take_nothing_with_200_mb_behind_them_stay_under_the_
     }
     let peak = stays_under(&world, BOUND_OF_THE_WORKER + DRAINS * BOUND_PER_DRAIN).await?;
     println!("{} MiB for {DRAINS} drains", peak >> 20);
-    // They did read: the test would hold of a worker that does nothing.
-    ensure!(peak > (DRAINS * 3) << 20, "{peak}");
+    ensure!(stalled.connections() >= 75, "{} have connected", stalled.connections());
     Ok(())
 }
 
 #[tokio::test]
-async fn buckets_that_take_nothing_stay_under_four_objects_each() -> Result<()> {
+async fn buckets_that_take_nothing_stay_under_the_bound() -> Result<()> {
     let world = World::new().await?;
     let stalled = HttpsReceiver::start().await?;
     stalled.answer_by(|_| Answer::Stall);
@@ -60,9 +57,9 @@ async fn buckets_that_take_nothing_stay_under_four_objects_each() -> Result<()> 
     for _ in 0..BUCKETS {
         world.drain("s3", destination.clone(), credentials.clone()).await?;
     }
-    let peak = stays_under(&world, BOUND_OF_THE_WORKER + BUCKETS * 4 * OBJECT).await?;
+    let peak = stays_under(&world, BOUND_OF_THE_WORKER + BUCKETS * BOUND_PER_DRAIN).await?;
     println!("{} MiB for {BUCKETS} drains", peak >> 20);
-    ensure!(peak > BUCKETS * 2 * OBJECT, "{peak}");
+    ensure!(stalled.requests().len() as u64 >= BUCKETS, "not every one has sent an object");
     Ok(())
 }
 

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use destinations::{BodyFormat, Kind};
 use model::Timestamp;
 use serde_json::json;
@@ -21,9 +23,8 @@ fn an_object_is_named_by_its_first_line_and_its_bytes() {
     let origin = origin();
     let batch = || {
         let encoder = Box::new(JsonEncoder::new(BodyFormat::JsonLines, Keys::Spillway));
-        let limits = BatchLimits { bytes: usize::MAX, lines: usize::MAX };
-        let share = Arc::new(Share::new(Room::default(), 0));
-        let mut batcher = Batcher::new(limits, share, None, encoder);
+        let share = Arc::new(Share::new(Room::default(), 1 << 20, 0));
+        let mut batcher = Batcher::new(usize::MAX, share, None, encoder);
         for seq in 0..2 {
             let at = Timestamp::from_nanos(1_700_000_000_000_000_789 + seq * 1_000_000_000);
             let message = b"a".as_slice();
