@@ -8,11 +8,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use log_stream::{ConnectError, LogStream, PostgresSettings, PostgresStream};
+use log_stream::{ConnectError, LogStream, Pages, PostgresSettings, PostgresStream};
 use model::{Id, OpeningKey, Secret};
 use service::Shutdown;
 use store::{Store, StoreError};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 mod activity;
 mod batch;
@@ -50,8 +50,8 @@ use supervisor::Supervisor;
 
 /// Bytes of blocks that a drain reads at a time; decompressed one by one.
 const PAGE_BYTES: u32 = 512 * 1024;
-/// Drains that have such a page at a time.
-const PAGES: usize = 8;
+/// Drains that have such a page at a time, of those that follow the stream and of those that catch up.
+const PAGES: usize = 4;
 
 /// A worker cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -110,7 +110,7 @@ pub async fn bind(config: Config) -> Result<Bound, StartError> {
     let url = &connections.drain_database_url;
     let store = Store::connect_impatiently(url, settings.drain_database_connections)?;
     store.ping().await?;
-    let pages = Arc::new(Semaphore::new(PAGES));
+    let pages = Pages::new(PAGES);
     let stream = PostgresStream::connect(PostgresSettings {
         // Of activity, which is little.
         writers: 1,

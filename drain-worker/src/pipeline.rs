@@ -8,11 +8,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log_stream::LogStream;
+use log_stream::{LogStream, Pages};
 use model::{Environment, Id};
 use store::Store;
 use store::leases::Lease;
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -45,7 +45,7 @@ pub(crate) struct Context {
     /// For lines that are on their way.
     pub(crate) room: Room,
     /// For blocks that become lines.
-    pub(crate) pages: Arc<Semaphore>,
+    pub(crate) pages: Pages,
     pub(crate) line_bytes: usize,
     pub(crate) redelivery_window: Duration,
     pub(crate) redelivery_bytes: usize,
@@ -147,11 +147,13 @@ async fn work(
     loop {
         // One batch is sent, one waits, one is filled.
         let (batches, queue) = mpsc::channel(1);
+        let stop_reading = stop.child_token();
         let (mut reading, mut delivering) = (JoinSet::new(), JoinSet::new());
-        reading.spawn(reader.run(batches, stop.clone()));
+        reading.spawn(reader.run(batches, stop_reading.clone()));
         delivering.spawn(delivery.run(queue));
         let delivered = delivering.join_next().await;
-        // Nobody takes its batches any more.
+        // It may wait for what will not come.
+        stop_reading.cancel();
         let read = reading.join_next().await;
         let (Some(Ok(ended)), Some(Ok(read))) = (delivered, read) else { return };
         (delivery, reader) = (ended, read);

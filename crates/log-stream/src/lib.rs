@@ -19,7 +19,7 @@ mod block;
 mod postgres;
 
 pub use block::{Block, DecodeError, EncodeError, Header, ProducerSpan};
-pub use postgres::{ConnectError, PostgresSettings, PostgresStream, ProducerTail};
+pub use postgres::{ConnectError, Pages, PostgresSettings, PostgresStream, ProducerTail};
 
 /// A place in the stream: everything at or before it has been read. Positions order as the stream
 /// does; [`Position::START`] is before the first block.

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use model::{Appender, Environment, Id, Producer, Secret, Timestamp};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::{AppendError, Block, LogStream, Position, ReadError};
@@ -49,9 +49,38 @@ pub struct PostgresSettings {
     pub deadline: Duration,
     /// Bytes of blocks that a reader fetches, and holds, at a time; at least one block.
     pub page_bytes: u32,
-    /// Readers that hold a page at a time; None: however many. A reader that is dropped holds none, and neither
-    /// does one that is asked for what follows its page.
-    pub pages: Option<Arc<Semaphore>>,
+    /// Bounds how many readers hold a page at a time. One that is dropped holds none, and neither does one that
+    /// is asked for what follows its page.
+    pub pages: Option<Pages>,
+}
+
+/// Permits to hold a page. Readers that follow the stream and those that catch up have their own: the former
+/// do not wait for the latter, whose pages are full.
+#[derive(Debug, Clone)]
+pub struct Pages {
+    following: Arc<Semaphore>,
+    catching_up: Arc<Semaphore>,
+}
+
+impl Pages {
+    /// So many of either kind.
+    #[must_use]
+    pub fn new(count: usize) -> Self {
+        let semaphore = || Arc::new(Semaphore::new(count));
+        Self { following: semaphore(), catching_up: semaphore() }
+    }
+
+    /// Whether some reader may be waiting.
+    #[must_use]
+    pub fn are_scarce(&self) -> bool {
+        self.following.available_permits() == 0 || self.catching_up.available_permits() == 0
+    }
+
+    async fn permit(&self, follows: bool) -> Option<OwnedSemaphorePermit> {
+        let semaphore = if follows { &self.following } else { &self.catching_up };
+        // It is never closed.
+        Arc::clone(semaphore).acquire_owned().await.ok()
+    }
 }
 
 impl PostgresSettings {

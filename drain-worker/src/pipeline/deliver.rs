@@ -288,7 +288,7 @@ impl Delivery {
         self.failures = self.failures.saturating_add(1);
         self.status.failed(&failure.message);
         if fails_again && self.share.is_wanted() {
-            // Others may have use for it. What was in it is read again.
+            tracing::debug!("what waits is thrown away for its memory, and read again");
             self.window.clear();
             self.share.give_back();
             self.is_thrown_away = true;

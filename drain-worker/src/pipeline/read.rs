@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use log_stream::{Block, LogStream, Position, ReadError};
+use log_stream::{Block, LogStream, Pages, Position, ReadError};
 use model::{Environment, Event, Id, Record};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -22,10 +22,11 @@ const READ_DAMAGED_AGAIN: Duration = Duration::from_mins(1);
 /// bytes of tags, so this bounds what waits to be handed over.
 const PIECE: usize = 2 * 1024;
 
-/// A block that waits for the endpoint is thrown away, and read again when the endpoint has taken something:
-/// after so long, or sooner where another drain waits for its page.
+/// A block that waits for the endpoint for so long is thrown away, with its page, and read again when the
+/// endpoint has taken something.
 const PATIENCE: Duration = Duration::from_millis(250);
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// The same where other drains may wait for pages: far more than an endpoint takes that works.
+const PATIENCE_CONTENDED: Duration = Duration::from_millis(50);
 
 pub(super) struct Reader {
     pub(super) stream: Arc<dyn LogStream>,
@@ -39,7 +40,7 @@ pub(super) struct Reader {
     /// Pieces of the next block that have become lines.
     pub(super) pieces: usize,
     /// Of all readers.
-    pub(super) pages: Arc<Semaphore>,
+    pub(super) pages: Pages,
     pub(super) status: Arc<Status>,
 }
 
@@ -193,9 +194,9 @@ impl Reader {
         while self.batcher.has_full() {
             let since = Instant::now();
             let permit = loop {
-                match timeout(LOOK_EVERY, to.reserve()).await {
+                match timeout(PATIENCE_CONTENDED, to.reserve()).await {
                     Ok(permit) => break permit.map_err(|_| Stopped::Over)?,
-                    Err(_) if since.elapsed() > PATIENCE || self.pages.available_permits() == 0 => {
+                    Err(_) if since.elapsed() >= PATIENCE || self.pages.are_scarce() => {
                         return Err(Stopped::Waits);
                     }
                     Err(_) => {}

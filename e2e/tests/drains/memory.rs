@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::time::sleep;
 
 use crate::World;
+use crate::content::received;
 
 const DRAINS: u64 = 100;
 const BUCKETS: u64 = 20;
@@ -60,6 +61,33 @@ async fn buckets_that_take_nothing_stay_under_the_bound() -> Result<()> {
     let peak = stays_under(&world, BOUND_OF_THE_WORKER + BUCKETS * BOUND_PER_DRAIN).await?;
     println!("{} MiB for {BUCKETS} drains", peak >> 20);
     ensure!(stalled.requests().len() as u64 >= BUCKETS, "not every one has sent an object");
+    Ok(())
+}
+
+/// What failing drains hold is thrown away where others may want the memory, and comes again.
+#[tokio::test]
+async fn what_is_thrown_away_for_its_memory_comes_again_in_order() -> Result<()> {
+    let world = World::new().await?;
+    let (stalled, moody) = (HttpsReceiver::start().await?, HttpsReceiver::start().await?);
+    stalled.answer_by(|_| Answer::Stall);
+    let mut requests = 0;
+    moody.answer_by(move |_| {
+        requests += 1;
+        Answer::status(if requests % 10 < 7 { 200 } else { 503 })
+    });
+    for _ in 0..8 {
+        world.https(&stalled).await?;
+    }
+    let drain = world.https(&moody).await?;
+    let mut session = world.session();
+    for part in 0..8 {
+        world.append(&[session.numbered(part * 1000..part * 1000 + 1000)]).await?;
+    }
+    let _worker = world.worker()?;
+    world.state_until(drain, "all", |state| state.delivered >= 8000).await?;
+    session.check(&received(&moody)?)?;
+    let thrown_away = world.worker_log().matches("thrown away").count();
+    ensure!(thrown_away > 0, "{}", world.worker_log());
     Ok(())
 }
 

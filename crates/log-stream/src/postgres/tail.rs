@@ -85,7 +85,8 @@ impl Tail {
                 },
             }
             if let Some(pages) = &self.stream.settings.pages {
-                self.permit = Arc::clone(pages).acquire_owned().await.ok();
+                let follows = self.wait.is_some_and(|wait| !wait.is_zero());
+                self.permit = pages.permit(follows).await;
             }
             self.turn_page().await?;
         }
