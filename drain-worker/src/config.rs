@@ -28,7 +28,7 @@ pub struct Settings {
     #[arg(long, env = "SPILLWAY_DRAIN_LINE_BYTES", value_name = "BYTES", default_value_t = 64 * 1024, value_parser = clap::value_parser!(u32).range(1024..=128 * 1024))]
     pub drain_line_bytes: u32,
     /// Bytes, before compression, after which a batch is full.
-    #[arg(long, env = "SPILLWAY_DRAIN_BATCH_BYTES", value_name = "BYTES", default_value_t = 1024 * 1024, value_parser = clap::value_parser!(u32).range(1024..=16 * 1024 * 1024))]
+    #[arg(long, env = "SPILLWAY_DRAIN_BATCH_BYTES", value_name = "BYTES", default_value_t = 1024 * 1024, value_parser = clap::value_parser!(u32).range(1024..=4 * 1024 * 1024))]
     pub drain_batch_bytes: u32,
     /// Lines after which a batch is full.
     #[arg(long, env = "SPILLWAY_DRAIN_BATCH_LINES", value_name = "LINES", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -39,7 +39,7 @@ pub struct Settings {
     pub drain_redelivery_window_ms: u32,
     /// Bytes that a syslog drain keeps in memory to send again. With half of it unconfirmed, 1.25 MiB or
     /// less, it sends more slowly; with all of it, nothing.
-    #[arg(long, env = "SPILLWAY_DRAIN_REDELIVERY_BYTES", value_name = "BYTES", default_value_t = 8 * 1024 * 1024, value_parser = clap::value_parser!(u32).range(64 * 1024..=64 * 1024 * 1024))]
+    #[arg(long, env = "SPILLWAY_DRAIN_REDELIVERY_BYTES", value_name = "BYTES", default_value_t = 8 * 1024 * 1024, value_parser = clap::value_parser!(u32).range(64 * 1024..=8 * 1024 * 1024))]
     pub drain_redelivery_bytes: u32,
     /// Seconds for which a drain must fail before that is activity of its environment, and told to whom the
     /// environment says. What follows it, too, is told once: that the drain has recovered.

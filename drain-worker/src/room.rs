@@ -16,6 +16,8 @@ const SHARED: usize = 32 << 20;
 const PLENTY: usize = SHARED / 2;
 /// What one drain gets of plenty.
 const FREELY: usize = SHARED / 4;
+/// What one drain gets.
+const MOST: usize = SHARED / 2;
 
 /// What is left of that which all share.
 #[derive(Debug, Clone)]
@@ -55,7 +57,7 @@ pub(crate) struct Share {
 impl Share {
     /// Of a drain whose batches have so many bytes at most, and which sends so many before they are confirmed.
     pub(crate) fn new(room: Room, largest_batch: usize, window: usize) -> Self {
-        let most = (2 * window).max(4 * largest_batch);
+        let most = (2 * window).max(4 * largest_batch).min(MOST);
         Self { room, most, largest_batch, extra: AtomicUsize::new(0) }
     }
 

@@ -241,10 +241,10 @@ impl Delivery {
                     is_newest = batch.reached.as_ref().is_some_and(|reached| reached.is_newest);
                     self.settle(counts(&batch), done, batch.reached);
                 }
-                if is_full {
-                    self.share.grow();
-                } else if is_newest && self.window.is_empty() && !self.is_gathered {
+                if is_newest && self.window.is_empty() && !self.is_gathered {
                     self.share.give_back();
+                } else if is_full {
+                    self.share.grow();
                 }
                 self.sent = self.sent.saturating_sub(count);
                 (self.failures, self.refusals) = (0, 0);
