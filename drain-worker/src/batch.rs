@@ -8,12 +8,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use model::Timestamp;
+use model::{Origin, Source, Timestamp};
 use sha2::{Digest as _, Sha256};
 
+use crate::concurrency::Concurrency;
 use crate::encode::Encode;
 use crate::lines::{Checkpoint, Line};
 use crate::room::Share;
+
+mod lanes;
+
+pub(crate) use lanes::Lane;
+
+/// Bytes of a buffer that is kept for the next batch, which may be a while.
+const KEPT: usize = 32 * 1024;
 
 /// How much goes into a batch.
 #[derive(Debug, Clone, Copy)]
@@ -33,13 +41,19 @@ pub(crate) struct Gathering {
 }
 
 /// Encoded lines.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Batch {
     bytes: Bytes,
     /// When the first line of it, or of the batch that it was divided from, was recorded.
     begun_at: Timestamp,
     /// Where each line ends in `bytes`.
     ends: Vec<usize>,
+    /// Of each line, what it shares with those that it must not overtake: the end of its source's id. Empty
+    /// where none can overtake another.
+    lanes: Vec<u32>,
+    /// With it, so many more lines are delivered in the order in which they were read: all, but for a part of
+    /// a batch whose other parts may be delivered before.
+    pub(crate) counted: usize,
     /// How far the drain has got when all of this is delivered; None where no block ends in it.
     pub(crate) reached: Option<Reached>,
     /// Lines of which something was masked.
@@ -52,7 +66,7 @@ pub(crate) struct Reached {
     pub(crate) checkpoint: Checkpoint,
     /// Encoded bytes of all lines up to there since the pipeline began.
     pub(crate) bytes: u64,
-    /// Lines of the batch that come after it.
+    /// Lines after it that are delivered with the batch, or were before.
     pub(crate) behind: usize,
     /// Nothing followed in the stream when this was handed over.
     pub(crate) is_newest: bool,
@@ -66,8 +80,8 @@ impl Batch {
             bytes.extend_from_slice(line);
             ends.push(bytes.len());
         }
-        let begun_at = Timestamp::now();
-        Self { bytes: bytes.into(), begun_at, ends, reached: None, redacted: 0 }
+        let bytes = bytes.into();
+        Self { counted: ends.len(), bytes, begun_at: Timestamp::now(), ends, ..Self::default() }
     }
 
     pub(crate) const fn bytes(&self) -> &Bytes {
@@ -111,19 +125,24 @@ impl Batch {
         }
         let at = *self.ends.get(count.checked_sub(1)?)?;
         let (first, second) = self.ends.split_at(count);
-        let begun_at = self.begun_at;
+        let lanes = self.lanes.split_at(count.min(self.lanes.len()));
+        let is_whole = self.counted == self.ends.len();
+        let counted = if is_whole { count } else { 0 };
         Some((
             Self {
                 bytes: self.bytes.slice(..at),
-                begun_at,
+                begun_at: self.begun_at,
                 ends: first.to_vec(),
-                reached: None,
-                redacted: 0,
+                lanes: lanes.0.to_vec(),
+                counted,
+                ..Self::default()
             },
             Self {
                 bytes: self.bytes.slice(at..),
-                begun_at,
+                begun_at: self.begun_at,
                 ends: second.iter().map(|end| end - at).collect(),
+                lanes: lanes.1.to_vec(),
+                counted: self.counted - counted,
                 reached: self.reached.clone(),
                 redacted: self.redacted,
             },
@@ -144,7 +163,7 @@ pub(crate) struct Resume {
 
 /// Makes batches of lines.
 pub(crate) struct Batcher {
-    /// Lines of a batch at most.
+    /// Lines of a request at most.
     lines: usize,
     share: Arc<Share>,
     gathering: Option<Gathering>,
@@ -157,7 +176,9 @@ pub(crate) struct Batcher {
     /// When what there is has been gathered for long enough.
     due: Option<Instant>,
     ends: Vec<usize>,
-    reached: Option<Reached>,
+    lanes: Vec<u32>,
+    /// And how many lines of the batch came before it.
+    reached: Option<(usize, Reached)>,
     redacted: usize,
     /// Bytes of the batches that were made.
     made: u64,
@@ -165,7 +186,7 @@ pub(crate) struct Batcher {
 }
 
 impl Batcher {
-    /// Batches have at most so many lines, and the bytes that the drain's share allows.
+    /// Batches have at most so many lines, for each request at a time, and the bytes that the drain's share allows.
     pub(crate) fn new(
         lines: usize,
         share: Arc<Share>,
@@ -182,6 +203,7 @@ impl Batcher {
             begun_at: Timestamp::default(),
             due: None,
             ends: Vec::new(),
+            lanes: Vec::new(),
             reached: None,
             redacted: 0,
             made: 0,
@@ -193,6 +215,7 @@ impl Batcher {
     pub(crate) fn resume(&mut self, from: &Resume) {
         self.bytes = Vec::new();
         self.ends.clear();
+        self.lanes.clear();
         self.full.clear();
         (self.due, self.reached, self.redacted) = (None, None, 0);
         (self.made, self.skip) = (from.bytes, from.lines);
@@ -207,15 +230,15 @@ impl Batcher {
             return self.bytes.clear();
         }
         if self.ends_before(line.at) {
-            self.close();
+            self.close(KEPT);
         }
+        let begin = self.bytes.len();
         self.encoder.encode(line, &mut self.bytes);
-        let begin = self.ends.last().copied().unwrap_or_default();
-        while self.bytes.len() >= self.share.batch() && self.share.grow_freely() {}
-        let limit = self.share.batch();
+        self.share.hold(self.bytes.len() - begin);
+        let limit = self.share.batch(self.bytes.len());
         if self.bytes.len() > limit && begin > 0 {
             let encoded = self.bytes.split_off(begin);
-            self.close();
+            self.close(limit);
             self.bytes.extend_from_slice(&encoded);
         }
         if self.ends.is_empty() {
@@ -223,17 +246,23 @@ impl Batcher {
             self.due = self.gathering.map(|gathering| Instant::now() + gathering.wait);
         }
         self.ends.push(self.bytes.len());
+        let at_a_time = self.share.concurrency().map(Concurrency::get);
+        if at_a_time.is_some() {
+            self.lanes.push(lane(line.origin));
+        }
         self.redacted += usize::from(line.extras.redacted);
-        if self.ends.len() >= self.lines || self.bytes.len() >= limit {
-            self.close();
+        let lines = self.lines.saturating_mul(at_a_time.unwrap_or(1));
+        if self.ends.len() >= lines || self.bytes.len() >= limit {
+            self.close(limit);
         }
     }
 
     /// All lines up to this checkpoint were added.
     pub(crate) fn reached(&mut self, checkpoint: Checkpoint) {
         let bytes = self.made + self.bytes.len() as u64;
-        let lines = self.ends.len();
-        self.reached = Some(Reached { checkpoint, bytes, behind: lines, is_newest: false });
+        // Those that are left out come after it, too.
+        let reached = Reached { checkpoint, bytes, behind: self.skip, is_newest: false };
+        self.reached = Some((self.ends.len(), reached));
     }
 
     /// Whether there is something to take with [`Self::take`].
@@ -255,19 +284,20 @@ impl Batcher {
     /// The next batch that is full, or due.
     pub(crate) fn next_full(&mut self) -> Option<Batch> {
         if self.due.is_some_and(|due| due <= Instant::now()) {
-            self.close();
+            self.close(KEPT);
         }
         self.full.pop_front()
     }
 
-    /// What there is, full or not, where nothing more is to be read; it may be a checkpoint alone.
-    pub(crate) fn take(&mut self) -> Option<Batch> {
+    /// What there is, full or not, where nothing more is to be read, as far as is known; it may be a checkpoint
+    /// alone.
+    pub(crate) fn take(&mut self, is_newest: bool) -> Option<Batch> {
         if self.full.is_empty() {
-            self.close();
+            self.close(KEPT);
         }
         let mut batch = self.full.pop_front()?;
         if let Some(reached) = &mut batch.reached {
-            reached.is_newest = self.full.is_empty();
+            reached.is_newest = is_newest && self.full.is_empty();
         }
         Some(batch)
     }
@@ -281,31 +311,51 @@ impl Batcher {
             && at.nanos() / HOUR > self.begun_at.nanos() / HOUR
     }
 
-    fn close(&mut self) {
+    /// Ends a batch; the next one is taken to have so many bytes.
+    fn close(&mut self, next: usize) {
         self.due = None;
-        let mut reached = self.reached.take();
-        if let Some(reached) = &mut reached {
-            // Until now it was how many came before.
-            reached.behind = self.ends.len() - reached.behind;
-        }
+        let reached = self.reached.take().map(|(before, mut reached)| {
+            reached.behind += self.ends.len() - before;
+            reached
+        });
         if self.ends.is_empty() && reached.is_none() {
             return;
         }
         self.made += self.bytes.len() as u64;
         // A full batch takes the buffer along; a small one must not hold much more than it has.
         let bytes = if self.bytes.len() > self.bytes.capacity() / 2 {
-            let next = Vec::with_capacity(self.bytes.capacity().min(self.share.batch()));
+            let next = Vec::with_capacity(self.bytes.capacity().min(next));
             std::mem::replace(&mut self.bytes, next).into()
         } else {
             let copy = Bytes::copy_from_slice(&self.bytes);
             self.bytes.clear();
-            self.bytes.shrink_to(self.share.batch());
+            self.bytes.shrink_to(KEPT);
             copy
         };
-        let (begun_at, ends) = (self.begun_at, std::mem::take(&mut self.ends));
-        let redacted = std::mem::take(&mut self.redacted);
-        self.full.push_back(Batch { bytes, begun_at, ends, reached, redacted });
+        let ends = std::mem::take(&mut self.ends);
+        self.full.push_back(Batch {
+            bytes,
+            begun_at: self.begun_at,
+            lanes: std::mem::take(&mut self.lanes),
+            counted: ends.len(),
+            ends,
+            reached,
+            redacted: std::mem::take(&mut self.redacted),
+        });
     }
+}
+
+/// The end of the id of what a line is of: an app, a database, a session, or the environment's activity.
+fn lane(origin: &Origin) -> u32 {
+    let id = match (origin.source, &origin.app, &origin.database) {
+        (Source::App, Some(app), _) => app.id.uuid(),
+        (Source::Database, _, Some(database)) => database.id.uuid(),
+        // Each is a producer of its own.
+        (Source::Activity, ..) => origin.environment.id.uuid(),
+        _ => origin.producer.uuid(),
+    };
+    // The random part of it.
+    id.as_bytes().last_chunk().copied().map_or(0, u32::from_be_bytes)
 }
 
 #[cfg(test)]
@@ -354,8 +404,10 @@ mod tests {
             bytes: Bytes::from_static(b"a\nbb\nccc\n"),
             begun_at: Timestamp::from_nanos(7),
             ends: vec![2, 5, 9],
+            counted: 3,
             reached,
             redacted: 1,
+            ..Batch::default()
         };
         let (first, second) = whole.halves().unwrap();
         assert_eq!((first.bytes().as_ref(), first.lines()), (b"a\n".as_slice(), 1));
@@ -363,6 +415,7 @@ mod tests {
         let (third, fourth) = second.halves().unwrap();
         assert_eq!(third.bytes().as_ref(), b"bb\n");
         assert_eq!(fourth.bytes().as_ref(), b"ccc\n");
+        assert_eq!([&first, &second, &third, &fourth].map(|it| it.counted), [1, 2, 1, 1]);
         assert!(fourth.halves().is_none());
         assert_ne!(third.id(), fourth.id());
         assert_eq!(whole.id(), whole.clone().id());
@@ -376,7 +429,7 @@ mod tests {
         add(&mut later, 1);
         assert!(later.due().is_some_and(|due| due > Instant::now()) && later.next_full().is_none());
         // As at a drain's test.
-        let batch = later.take().unwrap();
+        let batch = later.take(true).unwrap();
         assert_eq!(batch.lines(), 1);
         assert_eq!(batch.reached.map(|it| (it.bytes, it.is_newest)), Some((0, true)));
         assert!(later.due().is_none());
@@ -396,7 +449,7 @@ mod tests {
         };
         block(&mut batcher, 0);
         (20..23).for_each(|nanos| add(&mut batcher, nanos));
-        let batch = batcher.take().unwrap();
+        let batch = batcher.take(true).unwrap();
         let reached = batch.reached.clone().unwrap();
         assert_eq!((batch.lines(), reached.behind), (13, 3));
         let begun: usize = (0..10).map(|it| batch.line(it).unwrap().len()).sum();
@@ -410,15 +463,23 @@ mod tests {
             lines: 2,
         });
         block(&mut batcher, 20);
-        let again = batcher.take().unwrap();
+        let again = batcher.take(true).unwrap();
         assert_eq!((again.lines(), again.begun_at().nanos()), (8, 22));
         assert_eq!(again.line(0), batch.line(12));
         let all: u64 =
             begun as u64 + (10..12).map(|it| batch.line(it).unwrap().len() as u64).sum::<u64>();
         assert_eq!(
-            again.reached.map(|it| (it.bytes, it.behind)),
+            again.reached.as_ref().map(|it| (it.bytes, it.behind)),
             Some((all + again.bytes.len() as u64, 0))
         );
+
+        // All of the first block and two lines of the second: those come after its end, too.
+        batcher.resume(&Resume { lines: 12, ..Resume::default() });
+        block(&mut batcher, 0);
+        (20..23).for_each(|nanos| add(&mut batcher, nanos));
+        let once_more = batcher.take(true).unwrap();
+        assert_eq!(once_more.lines(), 1);
+        assert_eq!(once_more.reached.map(|it| (it.bytes, it.behind)), Some((begun as u64, 3)));
     }
 
     #[test]
@@ -433,7 +494,7 @@ mod tests {
             add(&mut hourly, nanos);
         }
         let batches = |mut from: Batcher| {
-            let all: Vec<_> = std::iter::from_fn(|| from.take()).collect();
+            let all: Vec<_> = std::iter::from_fn(|| from.take(true)).collect();
             all.iter().map(|one| (one.lines(), one.begun_at().nanos())).collect::<Vec<_>>()
         };
         let sized = batches(sized);

@@ -23,7 +23,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::{Map, Value};
 
-use crate::batch::Batch;
+use crate::batch::{Batch, BatchLimits};
+use crate::concurrency::Concurrency;
 use crate::lines::Line;
 use crate::trace::Trace;
 
@@ -52,17 +53,26 @@ pub(crate) struct Failure {
     pub(crate) remedy: Remedy,
     /// For the drain's owner; without credentials.
     pub(crate) message: String,
+    /// What of the batch was not delivered, to be sent in its place, where it was divided: the failure is the
+    /// first one's.
+    pub(crate) left: Option<Vec<Batch>>,
 }
 
 impl Failure {
     pub(crate) fn new(remedy: Remedy, message: impl Into<String>) -> Self {
-        Self { remedy, message: message.into() }
+        Self { remedy, message: message.into(), left: None }
     }
 }
 
 /// An endpoint. After a failure it is as new: nothing that was sent before counts.
 #[async_trait]
 pub(crate) trait Destination: Send {
+    /// Batches may be divided into requests within these limits from now on. Answers how many are sent at a
+    /// time; None where a batch is always one.
+    fn divide(&mut self, _limits: BatchLimits) -> Option<Concurrency> {
+        None
+    }
+
     /// Sends a batch, connecting if need be.
     async fn send(&mut self, batch: &Batch, trace: &mut Trace) -> Result<(), Failure>;
 

@@ -45,6 +45,13 @@ pub(crate) struct Drain {
     pub(crate) destination: Box<dyn Destination>,
 }
 
+impl Drain {
+    /// Whether its endpoint is to get lines as quickly as it takes them.
+    pub(crate) const fn wants_everything(&self) -> bool {
+        self.gathering.is_none() && !self.wanted.events_only
+    }
+}
+
 /// The drain cannot work as it is configured.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DrainError {

@@ -71,7 +71,7 @@ async fn send_line(context: &Context, row: &WorkableDrain, trace: &mut Trace) ->
         extras: Extras::default(),
     };
     shaper.shape(&line, |line| batcher.add(line));
-    let Some(batch) = batcher.take() else { return false };
+    let Some(batch) = batcher.take(true) else { return false };
     if destination.send(&batch, trace).await.is_err() {
         return false;
     }

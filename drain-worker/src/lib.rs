@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 mod activity;
 mod batch;
+mod concurrency;
 mod config;
 mod destination;
 mod drain;

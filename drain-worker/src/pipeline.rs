@@ -97,7 +97,7 @@ struct Place {
 /// Reads and delivers from the drain's position until `stop`.
 async fn work(
     context: Context,
-    drain: Drain,
+    mut drain: Drain,
     Place { environment, pass_over, paused, lease, until }: Place,
     status: Arc<Status>,
     stop: CancellationToken,
@@ -121,8 +121,10 @@ async fn work(
         return;
     }
     let redelivery_bytes = context.redelivery_bytes;
+    let concurrency =
+        if drain.wants_everything() { drain.destination.divide(drain.batch) } else { None };
     let share = Share::new(context.room.clone(), drain.batch.bytes, redelivery_bytes);
-    let share = Arc::new(share);
+    let share = Arc::new(share.with_concurrency(concurrency));
     let mut delivery = deliver::Delivery::new(
         (drain.destination, drain.format),
         redelivery_bytes,
@@ -138,7 +140,7 @@ async fn work(
         from: from.low,
         assembler: Assembler::new(drain.wanted, from),
         shaper: drain.shaper,
-        batcher: Batcher::new(drain.batch.lines, share, drain.gathering, drain.encoder),
+        batcher: Batcher::new(drain.batch.lines, share.clone(), drain.gathering, drain.encoder),
         reached: None,
         pieces: 0,
         pages: context.pages.clone(),
@@ -158,8 +160,16 @@ async fn work(
         let (Some(Ok(ended)), Some(Ok(read))) = (delivered, read) else { return };
         (delivery, reader) = (ended, read);
         match delivery.thrown_away() {
-            Some(from) if !stop.is_cancelled() => reader.resume(from),
-            _ => return,
+            Some((from, wait)) => {
+                reader.resume(from);
+                share.forget();
+                // Losing the wait loses nothing.
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(wait) => {}
+                }
+            }
+            None => return,
         }
     }
 }

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -14,8 +13,8 @@ use destinations::Credentials;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{
-    AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName,
-    HeaderValue, RETRY_AFTER, SET_COOKIE, USER_AGENT,
+    AUTHORIZATION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, SET_COOKIE,
+    USER_AGENT,
 };
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
@@ -25,15 +24,17 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use url::Url;
 
-use super::{Destination, Failure, Remedy};
+use super::{Failure, Remedy};
 use crate::batch::Batch;
 use crate::egress::Egress;
 use crate::tls::{Endpoint, TlsConfigError};
 use crate::trace::{Step, Trace};
 
 mod packer;
+mod posting;
 
 pub(crate) use packer::Packer;
+pub(crate) use posting::Posting;
 
 const REQUEST_DEADLINE: Duration = Duration::from_mins(1);
 const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
@@ -114,6 +115,19 @@ impl HttpClient {
             answer_limit: ANSWER_LIMIT,
             cookies: None,
         })
+    }
+
+    /// Another to the same server, with a connection of its own.
+    pub(crate) fn another(&self) -> Self {
+        Self {
+            endpoint: self.endpoint.clone(),
+            egress: self.egress.clone(),
+            headers: self.headers.clone(),
+            secrets: self.secrets.clone(),
+            connection: None,
+            answer_limit: self.answer_limit,
+            cookies: self.cookies.clone(),
+        }
     }
 
     /// Sends a header with each request.
@@ -416,63 +430,6 @@ pub(crate) fn note<T>(
     let failure = outcome.as_ref().err();
     let detail = failure.map_or_else(|| answer.status.to_string(), ToString::to_string);
     trace.tried(Step::Answer, failure.is_none(), detail, started);
-}
-
-/// An endpoint whose 2xx is its word that it has a batch.
-pub(crate) struct Posting<P> {
-    client: HttpClient,
-    uri: Uri,
-    content_type: HeaderValue,
-    packer: Packer,
-    kind: P,
-    taken: Taken,
-}
-
-impl<P: Post> Posting<P> {
-    pub(crate) fn new(
-        client: HttpClient,
-        url: &Url,
-        content_type: &'static str,
-        packer: Packer,
-        kind: P,
-    ) -> Result<Self, HttpConfigError> {
-        let content_type = HeaderValue::from_static(content_type);
-        Ok(Self { client, uri: uri(url)?, content_type, packer, kind, taken: Taken::default() })
-    }
-}
-
-#[async_trait]
-impl<P: Post> Destination for Posting<P> {
-    async fn send(&mut self, batch: &Batch, trace: &mut Trace) -> Result<(), Failure> {
-        let body = self.packer.pack(self.kind.body(batch))?;
-        let mut headers: HeaderMap = self
-            .kind
-            .headers(batch, &body)
-            .into_iter()
-            .filter_map(|(name, value)| {
-                Some((HeaderName::from_static(name), HeaderValue::try_from(value).ok()?))
-            })
-            .collect();
-        headers.insert(CONTENT_TYPE, self.content_type.clone());
-        if let Some(encoding) = self.packer.encoding() {
-            headers.insert(CONTENT_ENCODING, encoding);
-        }
-        let answer = self.client.post(&self.uri, &headers, body.into(), trace).await?;
-        let started = Instant::now();
-        let outcome = self.kind.classify(&self.client, &answer, batch);
-        note(trace, &answer, started, &outcome);
-        outcome?;
-        self.taken.add();
-        Ok(())
-    }
-
-    async fn confirmed(&mut self, _pressed: bool) -> Result<usize, Failure> {
-        Ok(self.taken.next().await)
-    }
-
-    fn rejected(&self, line: &[u8]) -> Value {
-        without_nul(self.kind.rejected(line))
-    }
 }
 
 /// Lines that each have a comma in front, as a list between these.

@@ -322,8 +322,9 @@ impl Assembler {
     }
 
     fn oldest(&self) -> Option<(Id<Producer>, Channel)> {
+        // The same one whenever the same records are read.
         let age = |line: &OpenLine| (line.first().before, line.first().at);
-        self.open.iter().min_by_key(|(_, line)| age(line)).map(|(key, _)| *key)
+        self.open.iter().min_by_key(|(key, line)| (age(line), **key)).map(|(key, _)| *key)
     }
 
     fn close(

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use store::drain_positions::RejectedLine;
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::status::Counts;
@@ -42,8 +42,10 @@ pub(super) struct Delivery {
     is_gathered: bool,
     /// Where to begin should everything be thrown away.
     resume: Resume,
-    /// Everything was.
-    is_thrown_away: bool,
+    /// Bytes that are delivered, other than those.
+    apart: usize,
+    /// Everything was, and how long to wait then.
+    thrown_away: Option<Duration>,
     /// Failures since the last confirmation.
     failures: u32,
     /// Batches, since the last confirmation, of which a part was refused.
@@ -78,7 +80,8 @@ impl Delivery {
             share,
             is_gathered,
             resume: Resume { checkpoint: from, ..Resume::default() },
-            is_thrown_away: false,
+            apart: 0,
+            thrown_away: None,
             failures,
             refusals,
             allowed,
@@ -88,9 +91,9 @@ impl Delivery {
         }
     }
 
-    /// Where to begin anew, if everything was thrown away for its memory.
-    pub(super) fn thrown_away(&mut self) -> Option<&Resume> {
-        std::mem::take(&mut self.is_thrown_away).then_some(&self.resume)
+    /// Where to begin anew, after how long, if everything was thrown away for its memory.
+    pub(super) fn thrown_away(&mut self) -> Option<(&Resume, Duration)> {
+        self.thrown_away.take().map(|wait| (&self.resume, wait))
     }
 
     /// Delivers until the queue or the pipeline ends; what was sent by then has a little time to be
@@ -118,7 +121,14 @@ impl Delivery {
                 && let Some(batch) = self.window.get(self.sent)
             {
                 let mut trace = Trace::default();
-                let sent = self.destination.send(batch, &mut trace).await;
+                let expired = expiry(self.until.clone());
+                // A request of several may have been waited for while the process was frozen: what is left of
+                // them is another's.
+                let sent = tokio::select! {
+                    biased;
+                    () = expired => return self.stop.cancel(),
+                    sent = self.destination.send(batch, &mut trace) => sent,
+                };
                 if let Some(peer) = trace.peer {
                     self.status.connected(&peer);
                 }
@@ -127,10 +137,17 @@ impl Delivery {
                         self.sent += 1;
                         ControlFlow::Continue(())
                     }
-                    Err(Failure { remedy: Remedy::Refuse { lines, upto }, message }) => {
-                        self.refuse(lines, upto, message).await
+                    Err(mut failure) => {
+                        if let Some(left) = failure.left.take() {
+                            self.sent_in_part(left);
+                        }
+                        match failure.remedy {
+                            Remedy::Refuse { lines, upto } => {
+                                self.refuse(lines, upto, failure.message).await
+                            }
+                            _ => self.recover(failure).await,
+                        }
                     }
-                    Err(failure) => self.recover(failure).await,
                 }
             } else {
                 let pressed = self.is_full() || self.sent < self.window.len();
@@ -163,17 +180,7 @@ impl Delivery {
     /// what comes after it may be what shows that it was read.
     fn is_full(&self) -> bool {
         let bytes = self.window.iter().skip(1).map(|batch| batch.bytes().len()).sum();
-        bytes >= self.redelivery_bytes || !self.has_room(bytes)
-    }
-
-    /// Whether so many bytes may be sent and not confirmed, as far as it is about memory.
-    fn has_room(&self, bytes: usize) -> bool {
-        while bytes >= self.share.window() {
-            if !self.share.grow_freely() {
-                return false;
-            }
-        }
-        true
+        bytes >= self.redelivery_bytes || !self.share.has_room(bytes)
     }
 
     fn lines_sent(&self) -> usize {
@@ -191,7 +198,7 @@ impl Delivery {
         if (self.sent > 0 || unwritten.writable) && repeats > self.redelivery_bytes {
             return false;
         }
-        if self.sent > 0 && !self.has_room(bytes) {
+        if self.sent > 0 && !self.share.has_room(bytes) {
             return false;
         }
         if self.allowed == usize::MAX {
@@ -218,6 +225,24 @@ impl Delivery {
         }
     }
 
+    /// Of the batch that was just sent only this is not delivered.
+    fn sent_in_part(&mut self, left: Vec<Batch>) {
+        let Some(batch) = self.window.remove(self.sent) else { return };
+        let lines: usize = left.iter().map(Batch::lines).sum();
+        let bytes: usize = left.iter().map(|part| part.bytes().len()).sum();
+        let bytes = batch.bytes().len().saturating_sub(bytes);
+        let delivered = batch.lines().saturating_sub(lines);
+        for (part, at) in batch.with_left(left).into_iter().zip(self.sent..) {
+            self.window.insert(at, part);
+        }
+        if delivered > 0 {
+            self.failures = 0;
+            self.apart += bytes;
+            self.share.release(bytes);
+            self.status.delivered(Counts { delivered, bytes, ..Counts::default() }, bytes, None);
+        }
+    }
+
     /// So many lines and bytes are delivered or refused, all that were before them being so.
     fn settle(&mut self, counts: Counts, (lines, bytes): (usize, usize), reached: Option<Reached>) {
         match &reached {
@@ -227,6 +252,9 @@ impl Delivery {
             }
             None => self.resume.lines += lines,
         }
+        self.share.release(bytes);
+        // Its last part makes a batch whole.
+        self.apart = if lines == 0 { self.apart + bytes } else { 0 };
         self.status.delivered(counts, bytes, reached);
     }
 
@@ -236,8 +264,8 @@ impl Delivery {
                 let (mut is_full, mut is_newest) = (false, false);
                 for _ in 0..count {
                     let Some(batch) = self.window.pop_front() else { break };
-                    let done = (batch.lines(), batch.bytes().len());
-                    is_full |= done.1 >= self.share.batch() / 2;
+                    let done = (batch.counted, batch.bytes().len());
+                    is_full |= self.share.is_full(done.1);
                     is_newest = batch.reached.as_ref().is_some_and(|reached| reached.is_newest);
                     self.settle(counts(&batch), done, batch.reached);
                 }
@@ -290,16 +318,17 @@ impl Delivery {
         if fails_again && self.share.is_wanted() {
             tracing::debug!("what waits is thrown away for its memory, and read again");
             self.window.clear();
-            self.share.give_back();
-            self.is_thrown_away = true;
+            self.status.undone(std::mem::take(&mut self.apart));
+            self.thrown_away = Some(wait);
+            // The queue, too, is of what was thrown away.
+            return ControlFlow::Break(());
         }
         // Losing the wait loses nothing.
         tokio::select! {
             () = sleep(wait) => {}
             () = self.stop.cancelled() => return ControlFlow::Break(()),
         }
-        // The queue, too, is of what was thrown away.
-        if self.is_thrown_away { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        ControlFlow::Continue(())
     }
 
     async fn divide(&mut self, at: usize, reason: String) {
@@ -310,7 +339,8 @@ impl Delivery {
             return;
         }
         self.status.rejected(self.rejected(batch.bytes(), reason)).await;
-        self.settle(Counts::default(), (batch.lines(), batch.bytes().len()), batch.reached);
+        let done = (batch.counted, batch.bytes().len());
+        self.settle(Counts::default(), done, batch.reached);
     }
 
     /// Settles the first lines of the batch that was just sent: some are refused, the others delivered.
@@ -342,7 +372,7 @@ impl Delivery {
             }
             batch = first;
         }
-        let (done, mut counts) = ((batch.lines(), batch.bytes().len()), counts(&batch));
+        let (done, mut counts) = ((batch.counted, batch.bytes().len()), counts(&batch));
         for (number, reason) in lines {
             if let Some(line) = batch.line(number) {
                 counts.delivered -= 1;
@@ -354,7 +384,12 @@ impl Delivery {
         // With older batches unconfirmed, its position counts when theirs do.
         match self.sent.checked_sub(1).and_then(|before| self.window.get_mut(before)) {
             Some(before) => {
-                before.reached = batch.reached.or(before.reached.take());
+                before.counted += done.0;
+                match (batch.reached, &mut before.reached) {
+                    (None, Some(reached)) => reached.behind += done.0,
+                    (reached, before) => *before = reached,
+                }
+                self.share.release(done.1);
                 self.status.delivered(counts, done.1, None);
             }
             None => self.settle(counts, done, batch.reached),
@@ -369,6 +404,17 @@ impl Delivery {
         // Two without an id would be kept as one.
         let line_id = id.map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned);
         RejectedLine { line_id, line, encoded, format: self.format.clone(), reason }
+    }
+}
+
+/// Waits until the drain may be another worker's.
+async fn expiry(until: watch::Receiver<Instant>) {
+    loop {
+        let at = *until.borrow();
+        if Instant::now() >= at {
+            return;
+        }
+        sleep_until(at.into()).await;
     }
 }
 

@@ -18,9 +18,10 @@ const READ_AGAIN: Duration = Duration::from_secs(1);
 /// A damaged block is read again in case somebody repairs it: going past it would lose records.
 const READ_DAMAGED_AGAIN: Duration = Duration::from_mins(1);
 
-/// Bytes of output that become lines at a time. An empty line of one byte is sent with hundreds of
+/// Bytes, and lines, of output that become lines at a time. An empty line of one byte is sent with hundreds of
 /// bytes of tags, so this bounds what waits to be handed over.
 const PIECE: usize = 2 * 1024;
+const PIECE_LINES: usize = 64;
 
 /// A block that waits for the endpoint for so long is thrown away, with its page, and read again when the
 /// endpoint has taken something.
@@ -59,7 +60,8 @@ impl Reader {
         self.from = from.checkpoint.low;
         self.assembler.resume(from.checkpoint.clone());
         self.batcher.resume(from);
-        (self.reached, self.pieces) = (None, 0);
+        // It is reached again before anything else is.
+        (self.reached, self.pieces) = (Some(from.checkpoint.clone()), 0);
     }
 
     /// Reads until `stop`, or until nobody takes batches any more.
@@ -88,7 +90,9 @@ impl Reader {
                 block = blocks.next() => Some(block),
                 permit = batches.reserve(), if due.is_none() && self.batcher.has_some() => {
                     let Ok(permit) = permit else { return };
-                    if let Some(batch) = self.batcher.take() {
+                    // Those that wait for a page cannot know.
+                    let is_newest = !self.pages.are_scarce();
+                    if let Some(batch) = self.batcher.take(is_newest) {
                         permit.send(batch);
                     }
                     None
@@ -120,7 +124,10 @@ impl Reader {
                         }
                     }
                 }
-                Err(Stopped::Failed(error)) => sleep(self.trouble(&error)).await,
+                Err(Stopped::Failed(error)) => {
+                    drop(blocks);
+                    sleep(self.trouble(&error)).await;
+                }
             }
             blocks = self.stream.read(self.environment, self.from);
         }
@@ -153,7 +160,7 @@ impl Reader {
         let mut piece = 0;
         for record in &records {
             let (stream, offset, bytes) = match &record.event {
-                Event::Output { stream, offset, bytes } if bytes.len() > PIECE => {
+                Event::Output { stream, offset, bytes } if piece_end(bytes) < bytes.len() => {
                     (*stream, *offset, bytes)
                 }
                 _ => {
@@ -161,9 +168,11 @@ impl Reader {
                     continue;
                 }
             };
-            for (bytes_of, number) in bytes.chunks(PIECE).zip(0..) {
-                let (offset, bytes) = (offset + number * PIECE as u64, bytes.slice_ref(bytes_of));
-                let event = Event::Output { stream, offset, bytes };
+            let mut rest = bytes.clone();
+            while !rest.is_empty() {
+                let offset = offset + (bytes.len() - rest.len()) as u64;
+                let event =
+                    Event::Output { stream, offset, bytes: rest.split_to(piece_end(&rest)) };
                 let part = Record { event, origin: record.origin.clone(), ..*record };
                 self.push(&part, &mut piece, batches).await?;
             }
@@ -220,9 +229,38 @@ impl Reader {
     }
 }
 
+/// How long the first piece is.
+fn piece_end(bytes: &[u8]) -> usize {
+    let piece = bytes.get(..PIECE).unwrap_or(bytes);
+    let end = memchr::memchr_iter(b'\n', piece).nth(PIECE_LINES - 1).map(|at| at + 1);
+    end.unwrap_or(piece.len())
+}
+
 async fn until(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn pieces_have_few_lines_and_few_bytes() {
+        let whole = Bytes::from(["\n".repeat(3000), "a".repeat(5000), "b\n".repeat(100)].concat());
+        let mut rest = whole.clone();
+        let mut pieces = Vec::new();
+        while !rest.is_empty() {
+            pieces.push(rest.split_to(piece_end(&rest)));
+        }
+        assert_eq!(pieces.concat(), whole);
+        for piece in pieces {
+            let lines = memchr::memchr_iter(b'\n', &piece).count();
+            assert!(!piece.is_empty() && piece.len() <= PIECE && lines <= PIECE_LINES, "{piece:?}");
+        }
     }
 }

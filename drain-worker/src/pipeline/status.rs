@@ -165,6 +165,11 @@ impl Status {
         }
     }
 
+    /// So many of the bytes that are done come again from before.
+    pub(super) fn undone(&self, bytes: usize) {
+        self.done.fetch_sub(bytes as u64, Ordering::Relaxed);
+    }
+
     pub(super) fn unwritten(&self) -> Unwritten {
         let settled = self.settled.load(Ordering::Relaxed);
         let bytes = self.done.load(Ordering::Relaxed).saturating_sub(settled);

@@ -23,6 +23,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 mod activity;
+mod concurrency;
 mod content;
 mod destinations;
 mod disconnects;

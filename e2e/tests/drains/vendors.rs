@@ -60,7 +60,7 @@ impl Vendor {
             "--drain-batch-lines",
             "50000",
             "--drain-batch-bytes",
-            "16777216",
+            "4194304",
         ])?;
         let session = world.session();
         Ok(Self { world, receiver, drain, session, worker })

@@ -38,7 +38,7 @@ fn an_object_is_named_by_its_first_line_and_its_bytes() {
                 extras: Extras::default(),
             });
         }
-        batcher.take().unwrap()
+        batcher.take(true).unwrap()
     };
     let id = batch().id();
     let expected = format!("a/b=c/2023/11/14/22/20231114T221320.000000789Z-{id}.jsonl.gz");

@@ -35,7 +35,7 @@ const PERIOD: Duration = Duration::from_millis(20);
 /// In every environment.
 const GOOD: usize = 7;
 /// What 64 MiB and 256 KiB for each drain are, of a thousand drains.
-const MEMORY_MIB: f64 = 314.0;
+pub(crate) const MEMORY_MIB: f64 = 314.0;
 
 struct Sizes {
     environments: usize,
@@ -212,14 +212,14 @@ async fn receive(socket: TcpStream, acceptor: TlsAcceptor, times: &Mutex<Times>)
 }
 
 /// Endpoints that do not work.
-struct Bad {
+pub(crate) struct Bad {
     black_hole: BlackHole,
     stalled: TlsSink,
     unavailable: HttpsReceiver,
 }
 
 impl Bad {
-    async fn start() -> Result<Self> {
+    pub(crate) async fn start() -> Result<Self> {
         let stalled = TlsSink::start().await?;
         stalled.plan(&vec![Plan { messages: 0, ending: Ending::Stall }; 100_000]);
         let unavailable = HttpsReceiver::start().await?;
@@ -228,7 +228,7 @@ impl Bad {
     }
 
     /// One of each.
-    fn destinations(&self) -> [(&'static str, serde_json::Value); 3] {
+    pub(crate) fn destinations(&self) -> [(&'static str, serde_json::Value); 3] {
         let Self { black_hole, stalled, unavailable } = self;
         [
             ("syslog_tls_tcp", json!({ "host": "localhost", "port": black_hole.address.port() })),

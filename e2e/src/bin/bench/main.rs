@@ -29,6 +29,7 @@ mod report;
 mod rivals;
 mod scaling;
 mod session;
+mod soak;
 mod stream;
 
 use machine::Machine;
@@ -72,6 +73,8 @@ enum Part {
     Scaling,
     /// What drains that do not work cost the others.
     Isolation,
+    /// What memory a worker takes with a large backlog. Takes 15 minutes, so it runs only when it is named.
+    Soak,
 }
 
 #[tokio::main]
@@ -119,6 +122,9 @@ async fn run(options: &Options) -> Result<()> {
     }
     if wanted(Part::Isolation) {
         tables.push(isolation::measure(options).await.context("isolation")?);
+    }
+    if options.only.contains(&Part::Soak) {
+        tables.push(soak::measure(options).await.context("the soak")?);
     }
     let text = report::render(&machine.to_markdown(), &tables)?;
     println!("{text}");

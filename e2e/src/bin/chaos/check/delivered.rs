@@ -59,18 +59,24 @@ impl Progress {
 /// before the interruption may come between, on the old connection.
 #[derive(Default)]
 struct Redelivery {
-    /// Which line came again last: how many arrivals from the first it first came.
-    last: u64,
+    /// Which line of each session came again last: how many arrivals from the first it first came. Requests at a
+    /// time come in any order; lines of a session do not.
+    last: HashMap<Uuid, u64>,
     /// Bytes that were new since then.
     new_bytes: u64,
 }
 
 impl Redelivery {
     /// Notes that a line came again; tells whether that belongs to what came again before it.
-    fn goes_on_with(&mut self, first: u64) -> bool {
+    fn goes_on_with(&mut self, session: Uuid, first: u64) -> bool {
+        let is_later = self.last.get(&session).is_none_or(|last| *last < first);
         let goes_on =
-            self.last < first && self.last > 0 && self.new_bytes <= bounds::REDELIVERY_BYTES;
-        *self = Self { last: first, new_bytes: 0 };
+            !self.last.is_empty() && is_later && self.new_bytes <= bounds::REDELIVERY_BYTES;
+        if !goes_on {
+            self.last.clear();
+        }
+        self.last.insert(session, first);
+        self.new_bytes = 0;
         goes_on
     }
 }
@@ -111,7 +117,7 @@ pub(super) fn check(
         if let Some(first) = first {
             totals.repeated_lines += 1;
             totals.repeated_bytes += sent;
-            totals.redeliveries += u64::from(!redelivery.goes_on_with(first));
+            totals.redeliveries += u64::from(!redelivery.goes_on_with(arrival.session, first));
             if again_on != arrival.batch {
                 (again, again_on) = (0, arrival.batch);
             }
@@ -297,11 +303,13 @@ mod tests {
     #[test]
     fn a_redelivery_ends_where_something_comes_a_third_time_or_much_that_is_new_comes() {
         let mut redelivery = Redelivery::default();
-        assert!(!redelivery.goes_on_with(5));
+        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        assert!(!redelivery.goes_on_with(one, 5));
         redelivery.new_bytes = 1000;
-        assert!(redelivery.goes_on_with(6) && redelivery.goes_on_with(9));
-        assert!(!redelivery.goes_on_with(6));
+        assert!(redelivery.goes_on_with(one, 6) && redelivery.goes_on_with(one, 9));
+        assert!(redelivery.goes_on_with(other, 7), "another session's may come later");
+        assert!(!redelivery.goes_on_with(one, 6));
         redelivery.new_bytes = bounds::REDELIVERY_BYTES + 1;
-        assert!(!redelivery.goes_on_with(7));
+        assert!(!redelivery.goes_on_with(one, 7));
     }
 }
