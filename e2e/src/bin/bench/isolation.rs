@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::BytesMut;
-use e2e::certificates::ServerCertificate;
 use e2e::https_receiver::{Answer, HttpsReceiver};
 use e2e::tls_sink::{Ending, Plan, TlsSink, take_message};
 use e2e::wait;
@@ -18,15 +17,14 @@ use log_stream::LogStream as _;
 use rustix::net::{AddressFamily, SocketType};
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use tokio_rustls::TlsAcceptor;
 
 use crate::cpu::resident_bytes;
 use crate::drain::ours::{World, lines};
 use crate::records::Session;
 use crate::report::{Table, Target, percentile};
+use crate::tls_receiver::{Connection, TlsReceiver};
 use crate::{Options, progress};
 
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -87,7 +85,8 @@ async fn run(
         let environment = world.environment().await?;
         for _ in 0..good {
             let destination = json!({
-                "host": "localhost", "port": receiver.port, "ca_certificates": receiver.authority,
+                "host": "localhost", "port": receiver.inner.port,
+                "ca_certificates": receiver.inner.authority,
             });
             world.drain_to(environment, "syslog_tls_tcp", destination).await?;
         }
@@ -130,10 +129,8 @@ async fn run(
 
 /// Tells how long lines took.
 struct Receiver {
-    port: u16,
-    authority: String,
+    inner: TlsReceiver,
     times: Arc<Mutex<Times>>,
-    _task: JoinSet<()>,
 }
 
 #[derive(Default)]
@@ -145,14 +142,11 @@ struct Times {
 
 impl Receiver {
     async fn start() -> Result<Self> {
-        let certificate = ServerCertificate::for_localhost()?;
-        let acceptor = TlsAcceptor::from(certificate.server_config()?);
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let port = listener.local_addr()?.port();
         let times = Arc::new(Mutex::new(Times::default()));
-        let mut task = JoinSet::new();
-        task.spawn(accept(listener, acceptor, Arc::clone(&times)));
-        Ok(Self { port, authority: certificate.authority, times, _task: task })
+        let noted = Arc::clone(&times);
+        let inner =
+            TlsReceiver::start(move |connection| receive(connection, Arc::clone(&noted))).await?;
+        Ok(Self { inner, times })
     }
 
     /// The line with this number is about to be appended.
@@ -183,25 +177,13 @@ fn lock(times: &Mutex<Times>) -> MutexGuard<'_, Times> {
     times.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, times: Arc<Mutex<Times>>) {
-    let mut connections = JoinSet::new();
-    while let Ok((socket, _)) = listener.accept().await {
-        let (acceptor, times) = (acceptor.clone(), Arc::clone(&times));
-        connections.spawn(async move {
-            // The worker ends it when it stops.
-            drop(receive(socket, acceptor, &times).await);
-        });
-    }
-}
-
-async fn receive(socket: TcpStream, acceptor: TlsAcceptor, times: &Mutex<Times>) -> Result<()> {
-    let mut stream = acceptor.accept(socket).await?;
+async fn receive(mut stream: Connection, times: Arc<Mutex<Times>>) -> Result<()> {
     let mut buffer = BytesMut::new();
     loop {
         while let Some(message) = take_message(&mut buffer)? {
             let digits = message.last_chunk::<7>().context("a number")?;
             let number: usize = str::from_utf8(digits)?.parse()?;
-            let mut times = lock(times);
+            let mut times = lock(&times);
             let sent = times.sent.get(number).copied().flatten().context("it was not sent")?;
             times.delays.push(sent.elapsed().as_secs_f64() * 1e3);
         }

@@ -31,6 +31,7 @@ mod scaling;
 mod session;
 mod soak;
 mod stream;
+mod tls_receiver;
 
 use machine::Machine;
 use report::Table;

@@ -9,14 +9,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
-use e2e::certificates::ServerCertificate;
 use log_stream::LogStream as _;
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tokio_rustls::TlsAcceptor;
 
 use crate::cpu::resident_bytes;
 use crate::drain::ours::World;
@@ -24,6 +20,7 @@ use crate::isolation::{Bad, MEMORY_MIB};
 use crate::log_text::log_text;
 use crate::records::Session;
 use crate::report::{Table, Target};
+use crate::tls_receiver::{Connection, TlsReceiver};
 use crate::{Options, progress};
 
 /// Bytes of output in a block, as the edge makes them of bulk output.
@@ -54,12 +51,15 @@ pub(crate) async fn measure(options: &Options) -> Result<Table> {
     let settled = table.row("memory of the worker after the first minute", "MiB", &bound);
     let last = table.row("at the end", "MiB", &bound);
     let most = table.row("at most", "MiB", &bound);
-    let growth =
-        table.row("at the end, of what it was after the first minute", "", &[Target::AtMost(1.1)]);
+    let growth = table.row("the end, divided by the first minute", "times", &[Target::AtMost(1.1)]);
     let read = table.row("what endpoints took of it", "GB", &[]);
 
     let mut world = World::start().await?;
-    let (bad, good) = (Bad::start().await?, Receiver::start().await?);
+    let bad = Bad::start().await?;
+    let taken = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&taken);
+    let good =
+        TlsReceiver::start(move |connection| discard(connection, Arc::clone(&count))).await?;
     let environment = world.environment().await?;
     progress("soak: ten gigabytes");
     let mut session = Session::new(environment)?;
@@ -80,14 +80,14 @@ pub(crate) async fn measure(options: &Options) -> Result<Table> {
     }
     for (column, whole) in [(0, sizes.whole), (1, sizes.settled)] {
         progress(&format!("soak: {whole:?}"));
-        good.bytes.store(0, Ordering::Relaxed);
+        taken.store(0, Ordering::Relaxed);
         let samples = run(&mut world, whole).await?;
-        let at_first: Vec<_> =
-            samples.iter().filter(|(at, _)| *at <= sizes.settled).map(|(_, mib)| *mib).collect();
-        let (first, end) = (at_first.last(), samples.last());
-        let (Some(first), Some((_, end))) = (first, end) else { anyhow::bail!("no samples") };
+        let first = samples.iter().find(|(at, _)| *at >= sizes.settled);
+        let (Some((_, first)), Some((_, end))) = (first, samples.last()) else {
+            anyhow::bail!("no samples")
+        };
         let peak = samples.iter().map(|(_, mib)| *mib).fold(0.0, f64::max);
-        let bytes = good.bytes.load(Ordering::Relaxed);
+        let bytes = taken.load(Ordering::Relaxed);
         ensure!(bytes > 0, "nothing was delivered");
         for (row, figure) in [
             (settled, *first),
@@ -117,43 +117,11 @@ async fn run(world: &mut World, whole: Duration) -> Result<Vec<(Duration, f64)>>
     Ok(samples)
 }
 
-/// Takes everything and keeps nothing.
-struct Receiver {
-    port: u16,
-    authority: String,
-    bytes: Arc<AtomicU64>,
-    _task: JoinSet<()>,
-}
-
-impl Receiver {
-    async fn start() -> Result<Self> {
-        let certificate = ServerCertificate::for_localhost()?;
-        let acceptor = TlsAcceptor::from(certificate.server_config()?);
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let port = listener.local_addr()?.port();
-        let bytes = Arc::new(AtomicU64::new(0));
-        let mut task = JoinSet::new();
-        task.spawn(accept(listener, acceptor, Arc::clone(&bytes)));
-        Ok(Self { port, authority: certificate.authority, bytes, _task: task })
-    }
-}
-
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, bytes: Arc<AtomicU64>) {
-    let mut connections = JoinSet::new();
-    while let Ok((socket, _)) = listener.accept().await {
-        let (acceptor, bytes) = (acceptor.clone(), Arc::clone(&bytes));
-        connections.spawn(async move {
-            // The worker ends it when it stops.
-            drop(discard(socket, acceptor, &bytes).await);
-        });
-    }
-}
-
-async fn discard(socket: TcpStream, acceptor: TlsAcceptor, bytes: &AtomicU64) -> Result<()> {
-    let mut stream = acceptor.accept(socket).await?;
+/// Takes everything and keeps nothing; counts the bytes.
+async fn discard(mut connection: Connection, bytes: Arc<AtomicU64>) -> Result<()> {
     let mut buffer = vec![0; 64 << 10];
     loop {
-        let count = stream.read(&mut buffer).await?;
+        let count = connection.read(&mut buffer).await?;
         if count == 0 {
             return Ok(());
         }
