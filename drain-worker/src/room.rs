@@ -12,9 +12,9 @@ use crate::concurrency::Concurrency;
 
 /// Bytes of each drain.
 const OWN: usize = 128 * 1024;
-/// Of them, the bytes of a batch when there are no others, and when there are.
+/// Of them, the bytes of a batch when there are no others, and when there are: one is filled, one waits.
 const BATCH_ALONE: usize = 96 * 1024;
-const BATCH: usize = 32 * 1024;
+const BATCH: usize = 16 * 1024;
 /// Of them, the bytes that are sent before some are confirmed.
 const WINDOW: usize = 64 * 1024;
 /// Bytes of all drains together.

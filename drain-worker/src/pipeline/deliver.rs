@@ -179,8 +179,9 @@ impl Delivery {
     /// Whether so much waits for its confirmation that no more is taken. The oldest does not count:
     /// what comes after it may be what shows that it was read.
     fn is_full(&self) -> bool {
-        let bytes = self.window.iter().skip(1).map(|batch| batch.bytes().len()).sum();
-        bytes >= self.redelivery_bytes || !self.share.has_room(bytes)
+        let bytes = || self.window.iter().map(|batch| batch.bytes().len());
+        bytes().skip(1).sum::<usize>() >= self.redelivery_bytes
+            || !self.share.has_room(bytes().sum())
     }
 
     fn lines_sent(&self) -> usize {
