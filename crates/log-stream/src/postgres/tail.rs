@@ -24,7 +24,7 @@ const SLOW_POLL: Duration = Duration::from_secs(5);
 const DEAF_POLL: Duration = Duration::from_secs(1);
 /// The first poll for blocks that wait for an open transaction, whose end is not announced; then
 /// twice as long each time, up to a second.
-const FAST_POLL: Duration = Duration::from_millis(10);
+const FAST_POLL: Duration = Duration::from_millis(2);
 const FAST_POLL_MOST: Duration = Duration::from_secs(1);
 
 /// How long a reader that has come to the end looks at the same open days. Each new one is among them.
