@@ -2,8 +2,9 @@
 //!
 //! An appended block carries the id of its transaction (`xid`) and a number (`seq`), both taken
 //! before the commit, so blocks become visible out of order. Readers therefore read in the order of
-//! (xid, seq) and only below the oldest transaction that is still open, of which nothing can appear
-//! any more. A transaction left open in this database cluster holds every reader back.
+//! (xid, seq) and only below the oldest transaction that is still open and appends, of which nothing can appear
+//! any more. A transaction that writes something else does not hold them back: an append is the first thing that
+//! its transaction writes, so that its lock on the table is seen before its id.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};

@@ -132,11 +132,11 @@ pub struct DrainProgress {
 impl Store {
     /// How far a drain has got. One that has not begun begins now.
     pub async fn drain_position(&self, drain: Id<Drain>) -> Result<DrainPosition, StoreError> {
-        // All that is visible now is below xmin, and numbers begin at 1.
+        // All that is settled now is below, and numbers begin at 1.
         sqlx::query(
             "insert into drain_positions (drain_id, low_xid, low_seq, high_xid, high_seq)
-             select $1, x.xmin, 0, x.xmin, 0
-             from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as xmin) as x
+             select $1, x.id, 0, x.id, 0
+             from (select stream.settled_below()::text::bigint as id) as x
              on conflict do nothing",
         )
         .bind(drain.uuid())

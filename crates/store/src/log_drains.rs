@@ -223,10 +223,10 @@ macro_rules! select {
     };
 }
 
-// The position of now. Readers see what is below xmin, and no seq reaches 2^62: all that is visible is past.
+// The position of now. Readers see what is below, and no seq reaches 2^62: all that is settled is past.
 macro_rules! now {
     () => {
-        "(select pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1 as xid,
+        "(select stream.settled_below()::text::bigint - 1 as xid,
               4611686018427387904 as seq) as now"
     };
 }

@@ -238,8 +238,8 @@ async fn a_new_drain_begins_now_and_shows_how_it_is() -> Result<()> {
     let row = admin
         .query_one(
             "select low_xid = high_xid and low_seq = high_seq and low_seq = 2 ^ 62
-                 and low_xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
-                 and low_xid > pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1000
+                 and low_xid < pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+                 and low_xid > pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1000
              from drain_positions where drain_id = $1",
             &[&id],
         )
@@ -299,7 +299,7 @@ async fn options_are_kept_whole_and_name_what_the_environment_has() -> Result<()
     let created = world.post("owner", &path, with(options)).await?;
     let expected = json!({
         "apps": {"include": [app]}, "databases": null, "minimum_severity": "warning",
-        "multiline_start": null, "parse_json": false, "static_fields": {},
+        "multiline_start": null, "parse_json": false, "tags": null, "static_fields": {},
         "redactions": [{"pattern": r"\d{16}", "replacement": "[redacted]"}]
     });
     assert_eq!((created.status, &created.json["options"]), (201, &expected), "{}", created.text);

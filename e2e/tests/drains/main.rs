@@ -139,8 +139,8 @@ impl World {
         self.admin
             .execute(
                 "insert into drain_positions (drain_id, low_xid, low_seq, high_xid, high_seq)
-                 select $1, x.xmin, 0, x.xmin, 0
-                 from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as xmin) as x",
+                 select $1, x.id, 0, x.id, 0
+                 from (select stream.settled_below()::text::bigint as id) as x",
                 &[&drain.uuid()],
             )
             .await?;

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use futures_util::StreamExt as _;
 use futures_util::future::try_join_all;
-use log_stream::{LogStream as _, Position};
+use log_stream::{Block, LogStream as _, Position};
 use model::{Environment, Id};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -21,8 +21,8 @@ use super::{Appender, assert_in_order, ids, open_new, read};
 const APPENDERS: u64 = 16;
 const TRANSACTIONS: usize = 30;
 
-/// Appends blocks in transactions that take their id, insert and commit with random pauses in
-/// between, and now and then give up. Answers the ids that were committed.
+/// Appends blocks in transactions that begin, insert and commit with random pauses in between, and now and
+/// then give up. Answers the ids that were committed.
 async fn append_late(client: Client, environment: Id<Environment>, seed: u64) -> Result<Vec<Uuid>> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut appender = Appender::new(environment);
@@ -32,21 +32,9 @@ async fn append_late(client: Client, environment: Id<Environment>, seed: u64) ->
         let pauses = [pause(), pause(), pause()];
         let [before_insert, before_commit, before_next] = pauses;
         let block = appender.block(b"late");
-        client.batch_execute("begin; select pg_current_xact_id()").await?;
+        client.batch_execute("begin").await?;
         before_insert.await;
-        client
-            .execute(
-                "insert into stream.blocks (id, made_at, environment_id, header, payload) \
-                 values ($1, $2, $3, $4, $5)",
-                &[
-                    &block.id(),
-                    &block.made_at(),
-                    &environment.uuid(),
-                    &block.header_bytes(),
-                    &block.payload_bytes(),
-                ],
-            )
-            .await?;
+        insert(&client, environment, &block).await?;
         before_commit.await;
         if random.random_ratio(1, 10) {
             client.batch_execute("rollback").await?;
@@ -57,6 +45,23 @@ async fn append_late(client: Client, environment: Id<Environment>, seed: u64) ->
         before_next.await;
     }
     Ok(committed)
+}
+
+async fn insert(client: &Client, environment: Id<Environment>, block: &Block) -> Result<()> {
+    client
+        .execute(
+            "insert into stream.blocks (id, made_at, environment_id, header, payload) \
+             values ($1, $2, $3, $4, $5)",
+            &[
+                &block.id(),
+                &block.made_at(),
+                &environment.uuid(),
+                &block.header_bytes(),
+                &block.payload_bytes(),
+            ],
+        )
+        .await?;
+    Ok(())
 }
 
 /// The reader that remembers the last number it has seen, as one would write it first. Whenever it
@@ -142,6 +147,60 @@ async fn tailing_reader_gets_each_block_once_though_transactions_commit_late() -
     let (middle, _) = tailed[tailed.len() / 2];
     let rest = read(&stream, environment, middle, tailed.len() - tailed.len() / 2 - 1).await?;
     assert_eq!(rest, tailed[tailed.len() / 2 + 1..], "so does one that starts in the middle");
+    Ok(())
+}
+
+/// The first transaction has its id before that of the block, and ends after it is read.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_transaction_that_does_not_append_holds_nothing_back() -> Result<()> {
+    let (database, stream) = open_new().await?;
+    let other = database.connect().await?;
+    let environment = Id::generate();
+    let mut appender = Appender::new(environment);
+    stream.append(appender.block(b"before")).await?;
+    other
+        .batch_execute(
+            "begin; create table other (id int); insert into other select count(*) from stream.blocks",
+        )
+        .await?;
+
+    stream.append(appender.block(b"during")).await?;
+    assert_eq!(read(&stream, environment, Position::START, 2).await?.len(), 2);
+
+    // Nor may it append then: what it wrote would stand before what was read.
+    let block = appender.block(b"late");
+    let refused = insert(&other, environment, &block).await.expect_err("an append");
+    let refused = refused.downcast_ref::<tokio_postgres::Error>().and_then(|e| e.as_db_error());
+    let reason = refused.context("the database's reason")?.message();
+    assert!(reason.contains("must be the first thing"), "{reason}");
+    other.batch_execute("rollback").await?;
+    insert(&other, environment, &block).await?;
+    assert_eq!(read(&stream, environment, Position::START, 3).await?.len(), 3);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_append_holds_back_what_stands_after_it() -> Result<()> {
+    let (database, stream) = open_new().await?;
+    let (other, unrelated) = (database.connect().await?, database.connect().await?);
+    unrelated.batch_execute("begin; select pg_current_xact_id()").await?;
+    let environment = Id::generate();
+    let mut appender = Appender::new(environment);
+    stream.append(appender.block(b"first")).await?;
+    let (second, third) = (appender.block(b"second"), appender.block(b"third"));
+    other.batch_execute("begin").await?;
+    insert(&other, environment, &second).await?;
+    stream.append(Arc::clone(&third)).await?;
+
+    let mut reader = stream.read(environment, Position::START);
+    assert!(super::timeout(super::DEADLINE, reader.next()).await?.is_some());
+    let early = super::timeout(Duration::from_millis(500), reader.next()).await;
+    assert!(early.is_err(), "the third is read before the second: {early:?}");
+    other.batch_execute("commit").await?;
+    for block in [second, third] {
+        let (_, read) = super::timeout(super::DEADLINE, reader.next()).await?.expect("a block")?;
+        assert_eq!(read.id(), block.id());
+    }
     Ok(())
 }
 

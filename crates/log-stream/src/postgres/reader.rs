@@ -1,7 +1,7 @@
 //! Pages of the stream, read over a few connections that all readers share.
 //!
 //! Invariant: a page ends before the first block whose transaction id is not below every
-//! transaction still open, because one of those may yet add a block in front of it.
+//! transaction still open that appends, because one of those may yet add a block in front of it.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -28,19 +28,25 @@ const CLOCK_SKEW: Duration = Duration::from_mins(10);
 pub(super) const EVERY_DAY: SystemTime = SystemTime::UNIX_EPOCH;
 
 // `octet_length` of a value stored apart does not fetch it, so the running sum is cheap. What is not
-// settled is not sent, only that it is there. `made_at` leaves out days before the plan is run.
+// settled is not sent, only that it is there. `made_at` leaves out days before the plan is run. Blocks are
+// settled below every open transaction, and below what was found out by `SETTLED_BELOW` before.
 const PAGE: &str = "\
     select xid::text::bigint, seq, id, settled, \
         case when settled then header end, case when settled then payload end \
     from (select *, sum(octet_length(payload)) over (order by xid, seq) \
             - octet_length(payload) as bytes_before \
         from (select id, xid, seq, header, payload, \
-                xid < (select pg_snapshot_xmin(pg_current_snapshot())) as settled \
+                xid < (select greatest($7::text::xid8, pg_snapshot_xmin(pg_current_snapshot()))) \
+                    as settled \
             from stream.blocks \
             where environment_id = $1 and (xid, seq) > ($2::text::xid8, $3::bigint) \
                 and made_at >= $6 \
             order by xid, seq limit $5::bigint) next) page \
     where bytes_before < $4::bigint order by page.xid, page.seq";
+
+// It looks at all locks, so it is asked only where an open transaction is in the way. A statement of its
+// own: the page's snapshot is taken after it.
+const SETTLED_BELOW: &str = "select stream.settled_below()::text";
 
 const PRODUCER_HEADERS: &str = "\
     select xid::text::bigint, seq, header from stream.blocks \
@@ -72,7 +78,7 @@ pub(super) struct Page {
 pub(super) enum After {
     /// More, probably.
     More,
-    /// Blocks that wait for a transaction that is still open.
+    /// Blocks that wait for an append that is still open.
     Unsettled,
     /// Nothing yet.
     Nothing,
@@ -96,10 +102,19 @@ impl Readers {
         let environment_id = environment.uuid();
         let (bytes, count) = (i64::from(self.page_bytes), i64::from(PAGE_BLOCKS));
         let Reader { session, page: statement } = &lease.reader;
-        let parameters: [&(dyn ToSql + Sync); 6] =
-            [&environment_id, &xid, &seq, &bytes, &count, &since];
-        let rows = session.query(statement, &parameters).await?;
-        let page = page(environment, &rows, self.page_bytes as usize)?;
+        let mut settled_below = "0".to_owned();
+        let page = loop {
+            let parameters: [&(dyn ToSql + Sync); 7] =
+                [&environment_id, &xid, &seq, &bytes, &count, &since, &settled_below];
+            let rows = session.query(statement, &parameters).await?;
+            let page = page(environment, &rows, self.page_bytes as usize)?;
+            let is_held_back = page.blocks.is_empty() && page.after == After::Unsettled;
+            if !is_held_back || settled_below != "0" {
+                break page;
+            }
+            let rows = session.query(SETTLED_BELOW, &[]).await?;
+            settled_below = rows.first().map_or(Ok(settled_below), |row| row.try_get(0))?;
+        };
         self.give_back(lease);
         Ok(page)
     }

@@ -22,7 +22,7 @@ use crate::{Block, Position, ReadError};
 const SLOW_POLL: Duration = Duration::from_secs(5);
 /// While nobody hears notifications.
 const DEAF_POLL: Duration = Duration::from_secs(1);
-/// The first poll for blocks that wait for an open transaction, whose end is not announced; then
+/// The first poll for blocks that wait for an open append, whose end is not announced; then
 /// twice as long each time, up to a second.
 const FAST_POLL: Duration = Duration::from_millis(2);
 const FAST_POLL_MOST: Duration = Duration::from_secs(1);
