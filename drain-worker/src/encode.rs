@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use destinations::Severity;
+use destinations::{Severity, Tag, TagSet};
 use model::Origin;
 
 use crate::lines::{Channel, Line};
@@ -25,29 +25,31 @@ fn number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// What is said of a line besides its text, in every format under the same names. Text that is not UTF-8
-/// is among it, in base64.
+/// What is said of a line besides its text, in every format under the same names, as far as the drain wants it.
+/// Text that is not UTF-8 is among it, in base64.
 pub(crate) fn tags(line: &Line<'_>) -> Vec<(Cow<'static, str>, String)> {
     let mut id = Vec::new();
     line.write_id(&mut id);
     let mut time = TimeText::new();
     time.set(line.at);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let mut tags = vec![("id", text(&id)), ("time", format!("{}Z", text(time.whole())))];
-    tags.extend(origin_fields(line.origin));
-    tags.push(("event", line.event.to_owned()));
+    let mut all = vec![(Tag::Id, text(&id)), (Tag::Time, format!("{}Z", text(time.whole())))];
+    all.extend(origin_tags(line.origin));
+    all.push((Tag::Event, line.event.to_owned()));
     if let Some(span) = line.span {
-        tags.push(("stream", span.channel.as_str().to_owned()));
-        tags.push(("offset", span.offset.to_string()));
-        tags.push(("length", span.length.to_string()));
-        if span.continued {
-            tags.push(("continued", "true".to_owned()));
-        }
+        all.push((Tag::Stream, span.channel.as_str().to_owned()));
+        all.push((Tag::Offset, span.offset.to_string()));
+        all.push((Tag::Length, span.length.to_string()));
+    }
+    all.push((Tag::Seq, line.seq.to_string()));
+    let wanted = all.into_iter().filter(|(tag, _)| line.extras.tags.has(*tag));
+    let mut tags: Vec<_> = wanted.map(|(tag, value)| (tag.as_str(), value)).collect();
+    if line.span.is_some_and(|span| span.continued) {
+        tags.push(("continued", "true".to_owned()));
     }
     if line.extras.redacted {
         tags.push(("redacted", "true".to_owned()));
     }
-    tags.push(("seq", line.seq.to_string()));
     if std::str::from_utf8(line.message).is_err() {
         tags.push(("message_base64", STANDARD.encode(line.message)));
     }
@@ -75,27 +77,35 @@ pub(crate) fn level(line: &Line<'_>) -> &'static str {
     severity(line).as_str()
 }
 
-/// The fields that say where a line comes from, in every format under the same names.
-fn origin_fields(origin: &Origin) -> Vec<(&'static str, String)> {
-    let mut fields = vec![
-        ("source", origin.source.to_string()),
-        ("environment", origin.environment.handle.to_string()),
-        ("environment_id", origin.environment.id.to_string()),
+/// Those of the wanted tags that say where a line comes from.
+fn origin_fields(
+    origin: &Origin,
+    wanted: TagSet,
+) -> impl Iterator<Item = (&'static str, String)> + use<> {
+    let tags = origin_tags(origin).into_iter().filter(move |(tag, _)| wanted.has(*tag));
+    tags.map(|(tag, value)| (tag.as_str(), value))
+}
+
+fn origin_tags(origin: &Origin) -> Vec<(Tag, String)> {
+    let mut tags = vec![
+        (Tag::Source, origin.source.to_string()),
+        (Tag::Environment, origin.environment.handle.to_string()),
+        (Tag::EnvironmentId, origin.environment.id.to_string()),
     ];
     if let Some(app) = &origin.app {
-        fields.extend([("app", app.handle.to_string()), ("app_id", app.id.to_string())]);
+        tags.extend([(Tag::App, app.handle.to_string()), (Tag::AppId, app.id.to_string())]);
     }
     if let Some(database) = &origin.database {
-        fields.push(("database", database.handle.to_string()));
-        fields.push(("database_id", database.id.to_string()));
+        tags.push((Tag::Database, database.handle.to_string()));
+        tags.push((Tag::DatabaseId, database.id.to_string()));
     }
     if let Some(session) = &origin.session {
-        fields.push(("session_id", session.id.to_string()));
-        fields.push(("user_id", session.user.to_string()));
-        fields.push(("user_email", session.user_email.clone()));
-        fields.push(("user_name", session.user_name.clone()));
+        tags.push((Tag::SessionId, session.id.to_string()));
+        tags.push((Tag::UserId, session.user.to_string()));
+        tags.push((Tag::UserEmail, session.user_email.clone()));
+        tags.push((Tag::UserName, session.user_name.clone()));
     }
-    fields
+    tags
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod s3;
 mod severity;
 mod slack;
 mod syslog_tls;
+mod tag;
 mod vendors;
 mod webhook;
 
@@ -32,6 +33,7 @@ pub use s3::{Encryption, S3};
 pub use severity::Severity;
 pub use slack::Slack;
 pub use syslog_tls::{Framing, SyslogTls, TokenPlace};
+pub use tag::{Tag, TagSet};
 pub use vendors::{
     Datadog, Elasticsearch, InsightOps, LogDna, Loki, OtlpHttp, Papertrail, SolarWinds, SplunkHec,
     SumoLogic,

@@ -1,6 +1,6 @@
 //! Which lines a drain takes, and what becomes of them on the way; the same for every kind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::validation::{Checks, FieldError};
 use model::{App, Database, Id};
@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::severity::Severity;
+use crate::tag::Tag;
 
 /// Bytes that a compiled pattern may have; its cache may have as many.
 const LARGEST_PATTERN: usize = 256 * 1024;
@@ -39,6 +40,10 @@ pub struct Options {
     /// Whether lines that are JSON objects are delivered as fields, too, under the name `json`, to kinds
     /// that take JSON.
     pub parse_json: bool,
+    /// What is said of each line besides its text; all, if left out. Fewer make messages shorter: where all
+    /// are there, most of a message is tags. What is part of a format all the same, such as the header of a
+    /// syslog message, stays. Without `id`, lines that are delivered twice cannot be told.
+    pub tags: Option<BTreeSet<Tag>>,
     /// Fields to add to every line: at most 20. A name has 1 to 32 letters, digits and underscores and does
     /// not begin with a digit, and is none of Spillway's own; a value has 1 to 200 characters.
     pub static_fields: BTreeMap<String, String>,
@@ -261,7 +266,7 @@ mod tests {
         let options = json!({
             "apps": {"exclude": [Uuid::nil()]}, "databases": null, "minimum_severity": "warning",
             "multiline_start": "^a", "parse_json": true, "static_fields": {"team": "payments"},
-            "redactions": [{"pattern": "b", "replacement": "[redacted]"}]
+            "tags": ["id", "user_email"], "redactions": [{"pattern": "b", "replacement": "[redacted]"}]
         });
         let read: Options = serde_json::from_value(options.clone()).unwrap();
         assert_eq!(serde_json::to_value(read).unwrap(), options);

@@ -136,8 +136,9 @@ impl Encode for SplunkEncoder {
         super::add_json(&mut event, line);
         let mut fields = super::object(tags(line));
         // Splunk's own name of where a line comes from.
-        let kind = fields.remove("source").unwrap_or_default();
-        fields.insert("source_kind".to_owned(), kind);
+        if let Some(kind) = fields.remove("source") {
+            fields.insert("source_kind".to_owned(), kind);
+        }
         let nanos = line.at.nanos();
         let mut entry = json!({
             // As text: a number would lose digits.

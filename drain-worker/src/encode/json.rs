@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use destinations::{BodyFormat, Keys};
+use destinations::{BodyFormat, Keys, Tag, TagSet};
 use model::{Origin, Source};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -58,29 +58,43 @@ impl Encode for JsonEncoder {
 impl JsonEncoder {
     /// Appends the line's object under Spillway's keys, with nothing around it.
     pub(crate) fn object(&mut self, line: &Line<'_>, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"{\"id\":\"");
-        line.write_id(out);
-        self.time.set(line.at);
-        out.extend_from_slice(b"\",\"time\":\"");
-        out.extend_from_slice(self.time.whole());
-        out.extend_from_slice(b"Z\"");
+        let (begin, tags) = (out.len(), line.extras.tags);
+        if tags.has(Tag::Id) {
+            out.extend_from_slice(b",\"id\":\"");
+            line.write_id(out);
+            out.push(b'"');
+        }
+        if tags.has(Tag::Time) {
+            self.time.set(line.at);
+            out.extend_from_slice(b",\"time\":\"");
+            out.extend_from_slice(self.time.whole());
+            out.extend_from_slice(b"Z\"");
+        }
         match &self.origin {
             Some((origin, fields)) if Arc::ptr_eq(origin, line.origin) => {
                 out.extend_from_slice(fields);
             }
             _ => {
-                let fields = origin_fields(line.origin);
+                let fields = origin_fields(line.origin, tags);
                 out.extend_from_slice(&fields);
                 self.origin = Some((line.origin.clone(), fields));
             }
         }
-        field(out, "event", line.event);
+        if tags.has(Tag::Event) {
+            field(out, "event", line.event);
+        }
         if let Some(span) = line.span {
-            field(out, "stream", span.channel.as_str());
-            out.extend_from_slice(b",\"offset\":");
-            number(out, span.offset);
-            out.extend_from_slice(b",\"length\":");
-            number(out, span.length);
+            if tags.has(Tag::Stream) {
+                field(out, "stream", span.channel.as_str());
+            }
+            if tags.has(Tag::Offset) {
+                out.extend_from_slice(b",\"offset\":");
+                number(out, span.offset);
+            }
+            if tags.has(Tag::Length) {
+                out.extend_from_slice(b",\"length\":");
+                number(out, span.length);
+            }
             if span.continued {
                 field(out, "continued", &true);
             }
@@ -88,8 +102,10 @@ impl JsonEncoder {
         if line.extras.redacted {
             field(out, "redacted", &true);
         }
-        out.extend_from_slice(b",\"seq\":");
-        number(out, line.seq);
+        if tags.has(Tag::Seq) {
+            out.extend_from_slice(b",\"seq\":");
+            number(out, line.seq);
+        }
         let text = String::from_utf8_lossy(line.message);
         field(out, "message", &text);
         if text.as_bytes() != line.message {
@@ -101,13 +117,17 @@ impl JsonEncoder {
         for (name, value) in line.extras.fields {
             field(out, name, value);
         }
+        // In the place of the first comma.
+        if let Some(first) = out.get_mut(begin) {
+            *first = b'{';
+        }
         out.push(b'}');
     }
 }
 
-fn origin_fields(origin: &Origin) -> Vec<u8> {
+fn origin_fields(origin: &Origin, wanted: TagSet) -> Vec<u8> {
     let mut out = Vec::new();
-    for (name, value) in super::origin_fields(origin) {
+    for (name, value) in super::origin_fields(origin, wanted) {
         field(&mut out, name, &value);
     }
     out

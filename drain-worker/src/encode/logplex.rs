@@ -7,6 +7,7 @@
 
 use std::io::Write as _;
 
+use destinations::{Tag, TagSet};
 use model::Origin;
 
 use super::time::TimeText;
@@ -36,10 +37,13 @@ impl Encode for LogplexEncoder {
         message.extend_from_slice(self.time.micros());
         let session = line.origin.session.as_ref().map(|session| session.id.to_string());
         let process = session.as_deref().unwrap_or(line.origin.source.as_str());
-        drop(write!(message, "Z host {} {process} {} id=", service(line.origin), line.event));
-        line.write_id(&mut message);
-        message.push(b' ');
-        write_user(&mut message, line.origin);
+        drop(write!(message, "Z host {} {process} {} ", service(line.origin), line.event));
+        if line.extras.tags.has(Tag::Id) {
+            message.extend_from_slice(b"id=");
+            line.write_id(&mut message);
+            message.push(b' ');
+        }
+        write_user(&mut message, line.origin, line.extras.tags);
         for (name, value) in line.extras.fields {
             drop(write!(message, "{name}=\"{}\" ", plain(value)));
         }
@@ -50,10 +54,15 @@ impl Encode for LogplexEncoder {
     }
 }
 
-fn write_user(out: &mut Vec<u8>, origin: &Origin) {
+fn write_user(out: &mut Vec<u8>, origin: &Origin, wanted: TagSet) {
     let Some(session) = &origin.session else { return };
-    let (email, name) = (plain(&session.user_email), plain(&session.user_name));
-    drop(write!(out, "user_email={} user_name=\"{name}\" ", email.replace(' ', "_")));
+    if wanted.has(Tag::UserEmail) {
+        let email = plain(&session.user_email).replace(' ', "_");
+        drop(write!(out, "user_email={email} "));
+    }
+    if wanted.has(Tag::UserName) {
+        drop(write!(out, "user_name=\"{}\" ", plain(&session.user_name)));
+    }
 }
 
 fn plain(text: &str) -> String {

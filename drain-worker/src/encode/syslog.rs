@@ -15,7 +15,7 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
-use destinations::{Framing, Severity, TokenPlace};
+use destinations::{Framing, Severity, Tag, TokenPlace};
 use model::Origin;
 
 use super::time::TimeText;
@@ -46,9 +46,9 @@ struct Frame {
     severity: Severity,
     /// PRI and VERSION.
     priority: Vec<u8>,
-    /// From HOSTNAME to the opening of `id`.
+    /// From HOSTNAME to the name of the structured data's element.
     names: Vec<u8>,
-    /// From the end of `time` to `event` or the opening of `offset`.
+    /// From the end of `time` to `stream`.
     fields: Vec<u8>,
 }
 
@@ -77,16 +77,25 @@ impl SyslogEncoder {
         out.extend_from_slice(self.time.micros());
         out.extend_from_slice(b"Z ");
         out.extend_from_slice(&frame.names);
-        line.write_id(out);
-        out.extend_from_slice(b"\" time=\"");
-        out.extend_from_slice(self.time.whole());
-        out.extend_from_slice(b"Z\"");
+        let tags = line.extras.tags;
+        if tags.has(Tag::Id) {
+            out.extend_from_slice(b" id=\"");
+            line.write_id(out);
+            out.push(b'"');
+        }
+        if tags.has(Tag::Time) {
+            out.extend_from_slice(b" time=\"");
+            out.extend_from_slice(self.time.whole());
+            out.extend_from_slice(b"Z\"");
+        }
         out.extend_from_slice(&frame.fields);
         if let Some(span) = line.span {
-            number(out, span.offset);
-            out.extend_from_slice(b"\" length=\"");
-            number(out, span.length);
-            out.push(b'"');
+            if tags.has(Tag::Offset) {
+                parameter_of(out, b" offset=\"", span.offset);
+            }
+            if tags.has(Tag::Length) {
+                parameter_of(out, b" length=\"", span.length);
+            }
             if span.continued {
                 out.extend_from_slice(b" continued=\"true\"");
             }
@@ -94,9 +103,9 @@ impl SyslogEncoder {
         if line.extras.redacted {
             out.extend_from_slice(b" redacted=\"true\"");
         }
-        out.extend_from_slice(b" seq=\"");
-        number(out, line.seq);
-        out.push(b'"');
+        if tags.has(Tag::Seq) {
+            parameter_of(out, b" seq=\"", line.seq);
+        }
         out.extend_from_slice(&self.token);
         out.extend_from_slice(line.message);
     }
@@ -136,17 +145,19 @@ impl Frame {
         let severity = severity(line);
         let mut names = header(line.origin);
         // Writing to a Vec cannot fail, here and below.
-        drop(write!(names, "{} [spillway@32473 id=\"", line.event));
-        let mut fields = Vec::new();
-        for (name, value) in super::origin_fields(line.origin) {
+        drop(write!(names, "{} [spillway@32473", line.event));
+        let (mut fields, tags) = (Vec::new(), line.extras.tags);
+        for (name, value) in super::origin_fields(line.origin, tags) {
             parameter(&mut fields, name, &value);
         }
         for (name, value) in line.extras.fields {
             parameter(&mut fields, name, value);
         }
-        drop(write!(fields, " event=\"{}\"", line.event));
-        if let Some(channel) = channel {
-            drop(write!(fields, " stream=\"{}\" offset=\"", channel.as_str()));
+        if tags.has(Tag::Event) {
+            drop(write!(fields, " event=\"{}\"", line.event));
+        }
+        if let Some(channel) = channel.filter(|_| tags.has(Tag::Stream)) {
+            drop(write!(fields, " stream=\"{}\"", channel.as_str()));
         }
         Self {
             origin: line.origin.clone(),
@@ -183,6 +194,13 @@ fn header(origin: &Origin) -> Vec<u8> {
         out.push(b' ');
     }
     out
+}
+
+/// Appends a parameter that is a number; its name has all that stands before it.
+fn parameter_of(out: &mut Vec<u8>, name: &[u8], value: u64) {
+    out.extend_from_slice(name);
+    number(out, value);
+    out.push(b'"');
 }
 
 /// Appends a parameter of structured data, with a space before it.

@@ -1,11 +1,12 @@
 use std::sync::Arc;
 
-use destinations::{BodyFormat, Framing, Keys, Severity, TokenPlace};
+use destinations::{BodyFormat, Framing, Keys, Severity, Tag, TagSet, TokenPlace};
 use model::{AppTag, EnvironmentTag, Id, Origin, SessionTag, Source, Timestamp};
 use uuid::Uuid;
 
 use super::Encode;
 use super::json::JsonEncoder;
+use super::logplex::LogplexEncoder;
 use super::syslog::SyslogEncoder;
 use crate::lines::{Channel, Extras, Line, Span};
 
@@ -33,11 +34,20 @@ pub(crate) fn origin() -> Arc<Origin> {
     })
 }
 
-pub(super) fn encode(mut encoder: impl Encode, channel: Channel, message: &[u8]) -> String {
+pub(super) fn encode(encoder: impl Encode, channel: Channel, message: &[u8]) -> String {
+    encode_with(encoder, channel, message, TagSet::default())
+}
+
+pub(super) fn encode_with(
+    mut encoder: impl Encode,
+    channel: Channel,
+    message: &[u8],
+    tags: TagSet,
+) -> String {
     let span = Some(Span { channel, offset: 7, length: 9, continued: true });
     let at = Timestamp::from_nanos(1_700_000_000_123_456_789);
     let origin = origin();
-    let extras = Extras::default();
+    let extras = Extras { tags, ..Extras::default() };
     let line = Line { origin: &origin, seq: 2, at, event: "output", span, message, extras };
     let (mut first, mut second) = (Vec::new(), Vec::new());
     encoder.encode(&line, &mut first);
@@ -95,6 +105,29 @@ fn a_token_stands_in_its_place_and_lf_frames_one_line() {
     assert!(with(TokenPlace::Prefix).ends_with(" seq=\"2\"] abc@41058 a b\n"));
     let message = with(TokenPlace::StructuredData);
     assert!(message.starts_with("<134>1 ") && message.ends_with(" seq=\"2\"][abc@41058] a b\n"));
+}
+
+#[test]
+fn lines_have_the_tags_that_are_chosen() {
+    let some = TagSet::of(Some(&[Tag::UserEmail, Tag::Length].into()));
+    let none = TagSet::of(Some(&[].into()));
+    let json = |tags| {
+        let encoder = JsonEncoder::new(BodyFormat::JsonLines, Keys::Spillway);
+        encode_with(encoder, Channel::Stdout, b"a", tags)
+    };
+    let fields = "\"user_email\":\"ada@example.com\",\"length\":9,\"continued\":true,";
+    assert_eq!(json(some), format!("{{{fields}\"message\":\"a\"}}\n"));
+    assert_eq!(json(none), "{\"continued\":true,\"message\":\"a\"}\n");
+
+    let syslog =
+        |tags| encode_with(SyslogEncoder::new(Framing::Lf, None), Channel::Stdout, b"a", tags);
+    let header = format!("<134>1 2023-11-14T22:13:20.123456Z production web {U}5 output");
+    let parameters = "user_email=\"ada@example.com\" length=\"9\" continued=\"true\"";
+    assert_eq!(syslog(some), format!("{header} [spillway@32473 {parameters}] a\n"));
+    assert_eq!(syslog(none), format!("{header} [spillway@32473 continued=\"true\"] a\n"));
+
+    let logplex = encode_with(LogplexEncoder::new(), Channel::Stdout, b"a", some);
+    assert!(logplex.ends_with(" output user_email=ada@example.com a\n"), "{logplex}");
 }
 
 #[test]

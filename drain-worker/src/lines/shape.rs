@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use destinations::{Options, Severity};
+use destinations::{Options, Severity, TagSet};
 use regex::bytes::Regex;
 use serde_json::{Map, Value};
 
@@ -17,6 +17,8 @@ pub(crate) struct Extras<'a> {
     pub(crate) redacted: bool,
     /// The message, if it is an object.
     pub(crate) json: Option<&'a Map<String, Value>>,
+    /// What is said besides the message.
+    pub(crate) tags: TagSet,
     /// Fields of the drain's own.
     pub(crate) fields: &'a [(String, String)],
 }
@@ -27,6 +29,7 @@ pub(crate) struct Shaper {
     redactions: Vec<(Regex, Vec<u8>)>,
     parse_json: bool,
     minimum: Option<Severity>,
+    tags: TagSet,
     fields: Vec<(String, String)>,
 }
 
@@ -41,6 +44,7 @@ impl Shaper {
             redactions: redactions.collect::<Result<_, String>>()?,
             parse_json: options.parse_json,
             minimum: options.minimum_severity,
+            tags: TagSet::of(options.tags.as_ref()),
             fields: options.static_fields.clone().into_iter().collect(),
         })
     }
@@ -63,7 +67,8 @@ impl Shaper {
             return;
         }
         let redacted = matches!(message, Cow::Owned(_));
-        let extras = Extras { severity, redacted, json: json.as_ref(), fields: &self.fields };
+        let (tags, fields) = (self.tags, self.fields.as_slice());
+        let extras = Extras { severity, redacted, json: json.as_ref(), tags, fields };
         emit(&Line { message: &message, extras, ..*line });
     }
 }

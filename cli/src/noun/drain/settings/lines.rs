@@ -35,6 +35,10 @@ pub(crate) struct LineOptions {
     /// Whether lines that are JSON objects are sent as fields, too.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     parse_json: Option<bool>,
+    /// A tag, such as user_email: says only this and the others that are named of a line besides its text; may
+    /// be repeated. One empty value means all.
+    #[arg(long, value_name = "TAG")]
+    only_tag: Vec<String>,
     /// A field for every line, NAME=VALUE; may be repeated.
     #[arg(long, value_name = "NAME=VALUE")]
     field: Vec<String>,
@@ -69,6 +73,10 @@ impl LineOptions {
             if let Some(value) = value {
                 options.insert(name.to_owned(), value);
             }
+        }
+        if let Some(tags) = list(self.only_tag) {
+            let tags = (!tags.is_empty()).then(|| json!(tags));
+            options.insert("tags".to_owned(), tags.into());
         }
         if let Some(pairs) = list(self.field) {
             let mut fields = Map::new();

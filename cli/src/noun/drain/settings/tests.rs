@@ -91,22 +91,25 @@ fn secrets_come_from_files_and_other_fields_by_their_names() {
 #[test]
 fn options_of_lines_are_added_to_those_that_a_drain_has() {
     let body = created(
-        "syslog|x|--host|a|--only-app|web|--only-app|api|--redact|\\d+ => n|--redact|b|--field|team=pay|--parse-json",
+        "syslog|x|--host|a|--only-app|web|--only-app|api|--redact|\\d+ => n|--redact|b|--field|team=pay|--parse-json|--only-tag|id|--only-tag|user_email",
     );
     assert_eq!(
         body.unwrap()["options"],
         json!({
             "apps": { "include": ["web", "api"] }, "parse_json": true,
-            "static_fields": { "team": "pay" },
+            "static_fields": { "team": "pay" }, "tags": ["id", "user_email"],
             "redactions": [{ "pattern": "\\d+", "replacement": "n" }, { "pattern": "b" }],
         })
     );
     let current = json!({ "options": { "apps": { "include": ["x"] }, "parse_json": true } });
-    let body = updated("--only-app||--minimum-severity|error|--except-database|main", &current);
+    let body = updated(
+        "--only-app||--minimum-severity|error|--except-database|main|--only-tag|",
+        &current,
+    );
     assert_eq!(
         body.unwrap(),
         json!({ "options": {
-            "apps": null, "parse_json": true, "minimum_severity": "error",
+            "apps": null, "parse_json": true, "minimum_severity": "error", "tags": null,
             "databases": { "exclude": ["main"] },
         } })
     );
