@@ -24,12 +24,22 @@ use sink::Sink;
 
 const DEADLINE: Duration = Duration::from_mins(3);
 
+/// With the tags that the rivals' messages have, too, and with all.
 const OURS: usize = 0;
-const COLUMNS: [&str; 5] =
-    ["Spillway, syslog", "Spillway, HTTPS", "rsyslog, GnuTLS", "rsyslog, OpenSSL", "syslog-ng"];
+const EVERY_TAG: usize = 1;
+const COLUMNS: [&str; 5] = [
+    "Spillway, the same tags",
+    "Spillway, every tag",
+    "rsyslog, GnuTLS",
+    "rsyslog, OpenSSL",
+    "syslog-ng",
+];
 /// The rivals and their columns.
 const RIVALS: [(usize, Kind); 3] =
     [(2, Kind::RsyslogGnutls), (3, Kind::RsyslogOpenssl), (4, Kind::SyslogNg)];
+
+/// Of these, those that are rsyslog.
+const RSYSLOG: [usize; 2] = [2, 3];
 
 /// How much is sent.
 struct Sizes {

@@ -10,7 +10,7 @@ use log_stream::LogStream as _;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::cpu::used;
-use crate::drain::ours::{World, lines};
+use crate::drain::ours::{Form, World, lines};
 use crate::drain::sink::{Protocol, Sink};
 use crate::drain::wait_for;
 use crate::records::Session;
@@ -45,7 +45,7 @@ async fn run(world: &mut World, count: usize, blocks: usize) -> Result<f64> {
     let mut sessions = Vec::with_capacity(count);
     for _ in 0..count {
         let environment = world.environment().await?;
-        world.drain(environment, &sink, Protocol::Syslog).await?;
+        world.drain(environment, &sink, Form::Syslog, true).await?;
         sessions.push(Session::new(environment)?);
     }
     // A line through each of them: what starting costs is not measured.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use e2e::tls_sink::{Ending, Plan};
 
-use super::ours::{World, lines};
+use super::ours::{Form, World, lines};
 use super::sink::{Protocol, Sink, Tally};
 use super::{OURS, RIVALS, Table, load, wait_for};
 use crate::progress;
@@ -90,7 +90,7 @@ async fn ours(
     let mut worker = world.worker()?;
     if let Some(pause) = pause {
         let environment = world.environment().await?;
-        world.drain(environment, &sink, Protocol::Syslog).await?;
+        world.drain(environment, &sink, Form::Syslog, false).await?;
         let mut session = Session::new(environment)?;
         for number in 0..messages {
             use log_stream::LogStream as _;
@@ -99,7 +99,7 @@ async fn ours(
         }
     } else {
         let environment = world.backlog(messages).await?;
-        world.drain(environment, &sink, Protocol::Syslog).await?;
+        world.drain(environment, &sink, Form::Syslog, false).await?;
     }
     wait_for(&sink, messages, PATIENCE).await?;
     // What was in flight at an ending comes again, though nothing is missing.

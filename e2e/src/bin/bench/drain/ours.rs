@@ -13,13 +13,32 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
+use tokio_postgres::types::ToSql;
 
-use super::load::text;
+use super::load::{self, text};
 use super::sink::{Protocol, Sink};
 use crate::cpu::Part;
 use crate::records::{RECORDS_PER_BLOCK, Session};
 
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// What the worker sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Syslog,
+    /// JSON lines, as they are.
+    Https,
+    HttpsGzip,
+}
+
+impl Form {
+    pub(super) const fn protocol(self) -> Protocol {
+        match self {
+            Self::Syslog => Protocol::Syslog,
+            Self::Https | Self::HttpsGzip => Protocol::Https,
+        }
+    }
+}
 
 /// A database with an organization, its stream, and the worker's key.
 pub(crate) struct World {
@@ -90,45 +109,57 @@ impl World {
         &self,
         environment: Id<Environment>,
         sink: &Sink,
-        protocol: Protocol,
+        form: Form,
+        has_every_tag: bool,
     ) -> Result<()> {
         let ca = &sink.certificate().authority;
-        let (kind, destination) = match protocol {
-            Protocol::Syslog => {
+        let url = format!("https://localhost:{}/", sink.port());
+        let post = |compression: &str| {
+            let destination =
+                json!({ "url": url, "compression": compression, "ca_certificates": ca });
+            ("https_post", destination)
+        };
+        let (kind, destination) = match form {
+            Form::Syslog => {
                 let destination =
                     json!({ "host": "localhost", "port": sink.port(), "ca_certificates": ca });
                 ("syslog_tls_tcp", destination)
             }
-            Protocol::Https => {
-                let url = format!("https://localhost:{}/", sink.port());
-                let destination =
-                    json!({ "url": url, "compression": "none", "ca_certificates": ca });
-                ("https_post", destination)
-            }
+            Form::Https => post("none"),
+            Form::HttpsGzip => post("gzip"),
         };
-        self.drain_to(environment, kind, destination).await
+        let options = if has_every_tag { json!({}) } else { json!({ "tags": load::TAGS }) };
+        self.drain_with(environment, kind, destination, options).await
     }
 
-    /// Makes a drain of this environment from its beginning on, without credentials.
+    /// Makes a drain of this environment from its beginning on, without credentials and options.
     pub(crate) async fn drain_to(
         &self,
         environment: Id<Environment>,
         kind: &str,
         destination: Value,
     ) -> Result<()> {
+        self.drain_with(environment, kind, destination, json!({})).await
+    }
+
+    async fn drain_with(
+        &self,
+        environment: Id<Environment>,
+        kind: &str,
+        destination: Value,
+        options: Value,
+    ) -> Result<()> {
         let drain: Id<Drain> = Id::generate();
         let sealed = self.key.sealing_key().seal(drain.uuid(), b"{}");
         let columns = "insert into log_drains (id, environment_id, handle, kind, destination,
-                 sealed_credentials, drain_apps, drain_databases, drain_ephemeral_sessions)
-             values ($1, $2, $3, $4, $5::text::jsonb, $6, true, true, true)";
+                 sealed_credentials, options, drain_apps, drain_databases, drain_ephemeral_sessions)
+             values ($1, $2, $3, $4, $5::text::jsonb, $6, $7::text::jsonb, true, true, true)";
         let handle = format!("drain-{drain}");
-        let destination = destination.to_string();
-        self.admin
-            .execute(
-                columns,
-                &[&drain.uuid(), &environment.uuid(), &handle, &kind, &destination, &sealed],
-            )
-            .await?;
+        let (destination, options) = (destination.to_string(), options.to_string());
+        let (drain_id, environment) = (drain.uuid(), environment.uuid());
+        let values: [&(dyn ToSql + Sync); 7] =
+            [&drain_id, &environment, &handle, &kind, &destination, &sealed, &options];
+        self.admin.execute(columns, &values).await?;
         // Transaction ids begin above 0: everything comes after that.
         let position =
             "insert into drain_positions (drain_id, low_xid, low_seq, high_xid, high_seq)

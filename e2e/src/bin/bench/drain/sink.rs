@@ -20,13 +20,15 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 const DIGITS: usize = 7;
 /// How long a connection that was ended is still read from, so that its end is no reset.
 const LINGER: Duration = Duration::from_millis(500);
+/// Unpacked.
+const LARGEST_BODY: usize = 64 << 20;
 
 /// What clients speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
     /// Syslog with octet counting (RFC 5425).
     Syslog,
-    /// HTTP/1.1 with a JSON object a line; numbers are not looked at.
+    /// HTTP/1.1 with a JSON object a line, in gzip or not; numbers are not looked at.
     Https,
 }
 
@@ -37,6 +39,8 @@ pub(crate) struct Tally {
     pub(crate) messages: u64,
     /// Their bytes, without framing.
     pub(crate) bytes: u64,
+    /// Bytes of HTTP bodies, as they were sent.
+    pub(crate) body_bytes: u64,
     /// Messages whose number had come before.
     pub(crate) repeated: u64,
     /// Their bytes.
@@ -52,6 +56,16 @@ impl Tally {
     /// Different messages.
     pub(crate) const fn distinct(&self) -> u64 {
         self.messages - self.repeated
+    }
+
+    /// Takes lines that came in so many bytes of a body.
+    fn take_lines(&mut self, lines: &[u8], body_bytes: usize) {
+        self.messages += lines.iter().map(|&byte| u64::from(byte == b'\n')).sum::<u64>();
+        self.bytes += lines.len() as u64;
+        self.body_bytes += body_bytes as u64;
+        let now = Instant::now();
+        self.first.get_or_insert(now);
+        self.last = Some(now);
     }
 
     fn take(&mut self, message: &[u8]) {
@@ -250,22 +264,23 @@ fn https(mut stream: Tls, buffer: &mut Buffer, state: &State) -> Result<()> {
             }
         };
         let text = String::from_utf8_lossy(buffer.rest().get(..head).unwrap_or_default());
-        let mut fields = text.lines().filter_map(|line| line.split_once(':'));
-        let length = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-        let mut length: usize = length.context("a body has a length")?.1.trim().parse()?;
+        let field = |wanted: &str| {
+            let mut fields = text.lines().filter_map(|line| line.split_once(':'));
+            let found = fields.find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+            found.map(|(_, value)| value.trim().to_owned())
+        };
+        let mut length: usize = field("content-length").context("a body has a length")?.parse()?;
+        let is_packed = field("content-encoding").is_some_and(|coding| coding == "gzip");
+        let mut packed = Vec::new();
         buffer.from += head + 4;
         while length > 0 {
             let piece = buffer.rest();
             let piece = piece.get(..length.min(piece.len())).unwrap_or_default();
-            let lines = piece.iter().map(|&byte| u64::from(byte == b'\n')).sum::<u64>();
             let count = piece.len();
-            {
-                let mut tally = lock(&state.tally);
-                tally.messages += lines;
-                tally.bytes += count as u64;
-                let now = Instant::now();
-                tally.first.get_or_insert(now);
-                tally.last = Some(now);
+            if is_packed {
+                packed.extend_from_slice(piece);
+            } else {
+                lock(&state.tally).take_lines(piece, count);
             }
             buffer.from += count;
             length -= count;
@@ -273,9 +288,21 @@ fn https(mut stream: Tls, buffer: &mut Buffer, state: &State) -> Result<()> {
                 return Ok(());
             }
         }
+        if is_packed {
+            lock(&state.tally).take_lines(&unpack(&packed)?, packed.len());
+        }
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")?;
         stream.flush()?;
     }
+}
+
+/// A gzip file of one member (RFC 1952), which ends with the length of what is in it.
+fn unpack(packed: &[u8]) -> Result<Vec<u8>> {
+    let length = packed.last_chunk().copied().map(u32::from_le_bytes).context("a length")?;
+    let mut bytes = vec![0; usize::try_from(length)?.min(LARGEST_BODY)];
+    let count = libdeflater::Decompressor::new().gzip_decompress(packed, &mut bytes)?;
+    bytes.truncate(count);
+    Ok(bytes)
 }
 
 fn end(mut stream: Tls, ending: Ending) -> Result<()> {

@@ -6,16 +6,22 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use model::{Environment, Id};
 
-use super::ours::World;
+use super::ours::{Form, World};
 use super::sink::{Protocol, Sink};
-use super::{OURS, RIVALS, Table, load, wait_for};
+use super::{EVERY_TAG, OURS, RIVALS, RSYSLOG, Table, load, wait_for};
 use crate::cpu::{Part, used};
 use crate::progress;
+use crate::report::Target;
 use crate::rivals::forwarder::Forwarder;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// What a forwarder does after its last message belongs to it.
 const SETTLE: Duration = Duration::from_millis(1500);
+
+const TWICE_EACH_RSYSLOG: [Target; 2] =
+    [Target::RatioAtLeast(RSYSLOG[0], 2.0), Target::RatioAtLeast(RSYSLOG[1], 2.0)];
+const A_THIRD_OF_EACH_RSYSLOG: [Target; 2] =
+    [Target::RatioAtMost(RSYSLOG[0], 1.0 / 3.0), Target::RatioAtMost(RSYSLOG[1], 1.0 / 3.0)];
 
 /// Sends all messages once by every contestant.
 pub(super) async fn measure(
@@ -25,21 +31,28 @@ pub(super) async fn measure(
     packages: &Path,
     table: &mut Table,
 ) -> Result<()> {
-    for (column, protocol) in [(OURS, Protocol::Syslog), (OURS + 1, Protocol::Https)] {
-        let sink = Sink::start(protocol, &[])?;
+    for (column, form, has_every_tag) in [
+        (OURS, Form::Syslog, false),
+        (EVERY_TAG, Form::Syslog, true),
+        (OURS, Form::Https, false),
+        (EVERY_TAG, Form::Https, true),
+        (OURS, Form::HttpsGzip, false),
+        (EVERY_TAG, Form::HttpsGzip, true),
+    ] {
+        let sink = Sink::start(form.protocol(), &[])?;
         let mut worker = world.worker()?;
         // Its start is not measured.
         tokio::time::sleep(SETTLE).await;
         let parts = world.parts(&worker)?;
         let before = used(&parts)?;
-        world.drain(backlog, &sink, protocol).await?;
+        world.drain(backlog, &sink, form, has_every_tag).await?;
         let complete = wait_for(&sink, messages, PATIENCE).await?;
         ensure!(complete, "of {messages} messages came {}", sink.distinct());
         tokio::time::sleep(SETTLE).await;
         let cpu = used(&parts)?.saturating_sub(before);
         World::stop(&mut worker).await?;
         world.remove_drains().await?;
-        add(table, column, &sink, cpu)?;
+        add(table, column, form, &sink, cpu)?;
     }
     for (column, kind) in RIVALS {
         let sink = Sink::start(Protocol::Syslog, &[])?;
@@ -54,28 +67,39 @@ pub(super) async fn measure(
         }
         feeder.await??;
         tokio::time::sleep(SETTLE).await;
-        add(table, column, &sink, used(&parts)?.saturating_sub(before))?;
+        add(table, column, Form::Syslog, &sink, used(&parts)?.saturating_sub(before))?;
     }
     Ok(())
 }
 
-fn add(table: &mut Table, column: usize, sink: &Sink, cpu: Duration) -> Result<()> {
+fn add(table: &mut Table, column: usize, form: Form, sink: &Sink, cpu: Duration) -> Result<()> {
     let tally = sink.tally();
     let (first, last) = tally.first.zip(tally.last).context("something came")?;
     let seconds = (last - first).as_secs_f64();
     let messages = tally.messages as f64;
     let bytes = tally.bytes as f64;
-    for (what, unit, value) in [
-        ("delivered", "messages/s", messages / seconds),
-        ("the same", "MB/s", bytes / 1e6 / seconds),
+    let (name, rate, cost): (_, &[Target], &[Target]) = match form {
+        Form::Syslog => ("syslog", &TWICE_EACH_RSYSLOG, &A_THIRD_OF_EACH_RSYSLOG),
+        Form::Https => ("HTTPS", &[], &[Target::AtMost(0.4)]),
+        Form::HttpsGzip => ("HTTPS, gzip", &[], &[Target::AtMost(1.4)]),
+    };
+    let mut figures = vec![
+        ("delivered", "messages/s", messages / seconds, rate),
+        ("the same", "MB/s", bytes / 1e6 / seconds, &[]),
         (
             "forwarder CPU, PostgreSQL's included",
             "s per million",
             cpu.as_secs_f64() / messages * 1e6,
+            cost,
         ),
-        ("a message", "bytes", bytes / messages),
-    ] {
-        let row = table.row(what, unit, &[]);
+        ("a message", "bytes", bytes / messages, &[]),
+    ];
+    if form == Form::HttpsGzip {
+        let ratio = bytes / tally.body_bytes as f64;
+        figures.push(("compressed to a part of", "", ratio, &[Target::AtLeast(3.8)]));
+    }
+    for (what, unit, value, targets) in figures {
+        let row = table.row(format!("{name}: {what}"), unit, targets);
         table.add(row, column, value);
     }
     Ok(())
