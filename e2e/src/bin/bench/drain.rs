@@ -27,55 +27,46 @@ const DEADLINE: Duration = Duration::from_mins(3);
 /// With the tags that the rivals' messages have, too, and with all.
 const OURS: usize = 0;
 const EVERY_TAG: usize = 1;
-const COLUMNS: [&str; 5] = [
-    "Spillway, the same tags",
-    "Spillway, every tag",
-    "rsyslog, GnuTLS",
-    "rsyslog, OpenSSL",
-    "syslog-ng",
-];
-/// The rivals and their columns.
-const RIVALS: [(usize, Kind); 3] =
-    [(2, Kind::RsyslogGnutls), (3, Kind::RsyslogOpenssl), (4, Kind::SyslogNg)];
-
-/// Of these, those that are rsyslog.
+const OURS_NAMES: [&str; 2] = ["Spillway, the same tags", "Spillway, every tag"];
+/// In the columns after ours.
+const RIVALS: [Kind; 3] = [Kind::RsyslogGnutls, Kind::RsyslogOpenssl, Kind::SyslogNg];
+const RIVALS_NAMES: [&str; 3] = ["rsyslog, GnuTLS", "rsyslog, OpenSSL", "syslog-ng"];
+/// The columns of rsyslog beside both of ours.
 const RSYSLOG: [usize; 2] = [2, 3];
 
-/// How much is sent.
-struct Sizes {
-    messages: usize,
-    /// Of those that the receiver's endings are tried with.
-    interrupted: usize,
-}
-
-/// Runs all rounds.
+/// How fast messages are delivered, and at what cost, in all rounds.
 pub(crate) async fn measure(options: &Options) -> Result<Table> {
-    crate::machine::need(&[("rsyslogd", "rsyslog rsyslog-gnutls rsyslog-openssl")])?;
-    let sizes = if options.quick {
-        Sizes { messages: 50_000, interrupted: 20_000 }
-    } else {
-        Sizes { messages: 2_000_000, interrupted: 500_000 }
-    };
-    let packages = packages()?;
-    forwarder::fetch_syslog_ng(&packages).await?;
-    let mut table = Table::new("Drain", &COLUMNS);
+    let packages = packages().await?;
+    let messages = if options.quick { 50_000 } else { 2_000_000 };
+    let mut table = Table::new("Drain", &[&OURS_NAMES[..], &RIVALS_NAMES].concat());
     progress("drain: filling the stream");
     let mut world = World::start().await?;
-    let backlog = world.backlog(sizes.messages).await?;
+    let backlog = world.backlog(messages).await?;
     for round in 0..options.rounds {
         progress(&format!("drain: round {} of {}", round + 1, options.rounds));
-        throughput::measure(&mut world, backlog, sizes.messages, &packages, &mut table)
-            .await
-            .context("throughput")?;
+        throughput::measure(&mut world, backlog, messages, &packages, &mut table).await?;
     }
-    loss::measure(&world, sizes.interrupted, &packages, &mut table).await.context("losses")?;
+    Ok(table)
+}
+
+/// What is lost and repeated when the receiver ends its connections. Once: the figures are counts.
+pub(crate) async fn losses(options: &Options) -> Result<Table> {
+    let packages = packages().await?;
+    let messages = if options.quick { 20_000 } else { 500_000 };
+    let columns = [&OURS_NAMES[..=OURS], &RIVALS_NAMES].concat();
+    let mut table = Table::new("Connections that end", &columns);
+    let world = World::start().await?;
+    loss::measure(&world, messages, &packages, &mut table).await?;
     Ok(table)
 }
 
 /// Where syslog-ng is unpacked: beside this program.
-fn packages() -> Result<PathBuf> {
+async fn packages() -> Result<PathBuf> {
+    crate::machine::need(&[("rsyslogd", "rsyslog rsyslog-gnutls rsyslog-openssl")])?;
     let running = std::env::current_exe()?;
-    Ok(running.parent().context("a folder of cargo")?.join("bench-rivals"))
+    let packages = running.parent().context("a folder of cargo")?.join("bench-rivals");
+    forwarder::fetch_syslog_ng(&packages).await?;
+    Ok(packages)
 }
 
 /// Waits until so many different messages have come; false if none has for this long before.

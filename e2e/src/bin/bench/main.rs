@@ -70,6 +70,8 @@ enum Part {
     Stream,
     /// Delivery by log drains, against rsyslog and syslog-ng.
     Drain,
+    /// What log drains lose when the receiver ends its connections, against the same. Runs once.
+    Losses,
     /// What a record costs with more environments and drains.
     Scaling,
     /// What drains that do not work cost the others.
@@ -117,6 +119,9 @@ async fn run(options: &Options) -> Result<()> {
     }
     if wanted(Part::Drain) {
         tables.push(drain::measure(options).await.context("drains")?);
+    }
+    if wanted(Part::Losses) {
+        tables.push(drain::losses(options).await.context("losses")?);
     }
     if wanted(Part::Scaling) {
         tables.push(scaling::measure(options).await.context("scaling")?);

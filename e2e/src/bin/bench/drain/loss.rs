@@ -1,5 +1,4 @@
-//! What is lost and repeated when the receiver ends its connections. Once, and not in every round:
-//! the figures are counts.
+//! What is lost and repeated when the receiver ends its connections.
 
 use std::path::Path;
 use std::time::Duration;
@@ -34,7 +33,7 @@ pub(super) async fn measure(
     for (ending, name) in
         [(Ending::CloseNotify, "close_notify"), (Ending::Fin, "FIN"), (Ending::Reset, "RST")]
     {
-        progress(&format!("drain: what is lost at {name}"));
+        progress(&format!("losses: what is lost at {name}"));
         let plan = Plan { messages: messages / (ENDINGS + 1), ending };
         let tallies = all(world, messages, &[plan; ENDINGS], None, packages).await?;
         for (column, tally) in tallies {
@@ -49,7 +48,7 @@ pub(super) async fn measure(
             table.add(row, column, tally.repeated_bytes as f64 / MIB / ENDINGS as f64);
         }
     }
-    progress("drain: a receiver that ends its connection after every 5 messages");
+    progress("losses: a receiver that ends its connection after every 5 messages");
     let plan = Plan { messages: FEW, ending: Ending::CloseNotify };
     for (column, tally) in all(world, SINGLE, &[plan; 2 * SINGLE], Some(PAUSE), packages).await? {
         let what =
@@ -68,7 +67,7 @@ async fn all(
     packages: &Path,
 ) -> Result<Vec<(usize, Tally)>> {
     let mut tallies = vec![(OURS, ours(world, messages, plans, pause).await?)];
-    for (column, kind) in RIVALS {
+    for (column, kind) in (OURS + 1..).zip(RIVALS) {
         let sink = Sink::start(Protocol::Syslog, plans)?;
         let forwarder = Forwarder::start(kind, sink.port(), sink.certificate(), packages).await?;
         let port = forwarder.port();

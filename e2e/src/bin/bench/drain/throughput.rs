@@ -8,7 +8,7 @@ use model::{Environment, Id};
 
 use super::ours::{Form, World};
 use super::sink::{Protocol, Sink};
-use super::{EVERY_TAG, OURS, RIVALS, RSYSLOG, Table, load, wait_for};
+use super::{EVERY_TAG, OURS, OURS_NAMES, RIVALS, RSYSLOG, Table, load, wait_for};
 use crate::cpu::{Part, used};
 use crate::progress;
 use crate::report::Target;
@@ -54,7 +54,7 @@ pub(super) async fn measure(
         world.remove_drains().await?;
         add(table, column, form, &sink, cpu)?;
     }
-    for (column, kind) in RIVALS {
+    for (column, kind) in (OURS_NAMES.len()..).zip(RIVALS) {
         let sink = Sink::start(Protocol::Syslog, &[])?;
         let forwarder = Forwarder::start(kind, sink.port(), sink.certificate(), packages).await?;
         let parts = [Part::Tree(forwarder.pid()?)];
