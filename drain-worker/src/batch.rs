@@ -324,7 +324,8 @@ impl Batcher {
         self.made += self.bytes.len() as u64;
         // A full batch takes the buffer along; a small one must not hold much more than it has.
         let bytes = if self.bytes.len() > self.bytes.capacity() / 2 {
-            let next = Vec::with_capacity(self.bytes.capacity().min(next));
+            // The line after the last one is encoded to it, too.
+            let next = Vec::with_capacity(self.bytes.capacity().min(next + next / 8));
             std::mem::replace(&mut self.bytes, next).into()
         } else {
             let copy = Bytes::copy_from_slice(&self.bytes);

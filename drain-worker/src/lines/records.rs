@@ -287,19 +287,23 @@ impl Assembler {
             return;
         }
         let key = (producer, channel);
-        let follows = |line: &OpenLine| line.offset.saturating_add(line.length() as u64) == offset;
-        if self.open.get(&key).is_some_and(|line| !follows(line)) {
-            self.close(producer, channel, emit);
-        }
         let here = Begin { seq: record.seq, at: record.at, before: self.done };
-        let mut line = self.open.remove(&key).unwrap_or_else(|| OpenLine {
+        // Mostly there is none.
+        let mut open = if self.open.is_empty() { None } else { self.open.remove(&key) };
+        if let Some(line) = &open {
+            self.open_bytes -= line.length();
+        }
+        let follows = |line: &OpenLine| line.offset.saturating_add(line.length() as u64) == offset;
+        if let Some(line) = open.take_if(|line| !follows(line)) {
+            line.close(&self.wanted, channel, emit);
+        }
+        let mut line = open.unwrap_or_else(|| OpenLine {
             origin: record.origin.clone(),
             offset,
             joined: None,
             begin: here,
             cutter: Cutter::default(),
         });
-        self.open_bytes -= line.length();
         let mut cutter = std::mem::take(&mut line.cutter);
         if cutter.pending() == 0 {
             line.begin = here;
@@ -333,18 +337,23 @@ impl Assembler {
         channel: Channel,
         emit: &mut impl FnMut(&Line<'_>),
     ) {
-        let Some(mut line) = self.open.remove(&(producer, channel)) else { return };
+        let Some(line) = self.open.remove(&(producer, channel)) else { return };
         self.open_bytes -= line.length();
-        let piece = line.cutter.take();
-        if !piece.is_empty() {
-            let cut = Cut { length: piece.len(), continued: false };
-            line.piece(&self.wanted, channel, &piece, cut, emit);
-        }
-        line.deliver(channel, emit);
+        line.close(&self.wanted, channel, emit);
     }
 }
 
 impl OpenLine {
+    /// Delivers it as it is.
+    fn close(mut self, wanted: &Wanted, channel: Channel, emit: &mut impl FnMut(&Line<'_>)) {
+        let piece = self.cutter.take();
+        if !piece.is_empty() {
+            let cut = Cut { length: piece.len(), continued: false };
+            self.piece(wanted, channel, &piece, cut, emit);
+        }
+        self.deliver(channel, emit);
+    }
+
     /// Takes the piece that was cut off, which begins at `begin`: delivers it, or joins it to those before.
     fn piece(
         &mut self,

@@ -164,7 +164,9 @@ impl Reader {
                     (*stream, *offset, bytes)
                 }
                 _ => {
-                    self.push(record, &mut piece, batches).await?;
+                    if self.push(record, &mut piece) {
+                        self.hand_over(batches).await?;
+                    }
                     continue;
                 }
             };
@@ -174,7 +176,9 @@ impl Reader {
                 let event =
                     Event::Output { stream, offset, bytes: rest.split_to(piece_end(&rest)) };
                 let part = Record { event, origin: record.origin.clone(), ..*record };
-                self.push(&part, &mut piece, batches).await?;
+                if self.push(&part, &mut piece) {
+                    self.hand_over(batches).await?;
+                }
             }
         }
         self.assembler.end_block();
@@ -182,21 +186,17 @@ impl Reader {
         Ok(())
     }
 
-    /// Takes the next piece of a block, unless that was done before the block was thrown away.
-    async fn push(
-        &mut self,
-        record: &Record,
-        piece: &mut usize,
-        batches: &mpsc::Sender<Batch>,
-    ) -> Result<(), Stopped> {
+    /// Takes the next piece of a block, unless that was done before the block was thrown away; whether there
+    /// is something to hand over.
+    fn push(&mut self, record: &Record, piece: &mut usize) -> bool {
         *piece += 1;
         if *piece <= self.pieces {
-            return Ok(());
+            return false;
         }
         let Self { assembler, shaper, batcher, .. } = self;
         assembler.push(record, &mut |line| shaper.shape(line, |line| batcher.add(line)));
         self.pieces = *piece;
-        self.hand_over(batches).await
+        batcher.has_full()
     }
 
     async fn hand_over(&mut self, to: &mpsc::Sender<Batch>) -> Result<(), Stopped> {

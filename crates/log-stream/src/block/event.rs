@@ -63,11 +63,11 @@ pub(super) enum Event {
 pub(super) struct Output {
     /// 0 is standard output, 1 is standard error.
     #[prost(uint32, tag = "1")]
-    stream: u32,
+    pub(super) stream: u32,
     #[prost(uint64, tag = "2")]
-    offset: u64,
+    pub(super) offset: u64,
     #[prost(uint64, tag = "3")]
-    length: u64,
+    pub(super) length: u64,
 }
 
 /// Another event whose bytes stand apart.

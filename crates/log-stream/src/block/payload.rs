@@ -15,6 +15,8 @@ use prost::Message as _;
 
 use super::{DecodeError, EncodeError, MAX_UNCOMPRESSED, event, wire};
 
+mod plain;
+
 /// What the messages of a record take at most beside its texts: to reserve once, mostly.
 const RECORD_BYTES: usize = 32;
 
@@ -76,11 +78,21 @@ pub(super) fn unpack(packed: &Bytes, expected: u32) -> Result<Vec<Record>, Decod
         if records.len() >= expected as usize {
             return Err(DecodeError::Damaged("it has more records than its header says"));
         }
-        let record = event::Record::decode_length_delimited(&mut rest)?;
-        let place = record.origin as usize;
+        let length = prost::decode_length_delimiter(&mut rest)?;
+        let message;
+        (message, rest) =
+            rest.split_at_checked(length).ok_or(DecodeError::Damaged("a record is cut off"))?;
+        let (place, seq_skip, at_change, event) = match plain::output(message) {
+            Some(plain) => plain,
+            None => {
+                let record = event::Record::decode(message)?;
+                let event = record.event.ok_or(DecodeError::UnknownKind("event"))?;
+                (record.origin, record.seq_skip, record.at_change, event)
+            }
+        };
+        let place = place as usize;
         let origin = origins.get(place).ok_or(DecodeError::Damaged("a record has no origin"))?;
-        let (seq, at) = state.sum(place, record.seq_skip, record.at_change);
-        let event = record.event.ok_or(DecodeError::UnknownKind("event"))?;
+        let (seq, at) = state.sum(place, seq_skip, at_change);
         let event = event::unpack(event, &mut carried)?;
         records.push(Record { origin: Arc::clone(origin), seq, at, event });
     }
