@@ -123,11 +123,11 @@ fn block(claimed: &ClaimedActivity) -> Result<Block, EncodeError> {
             None => Actor::Platform,
         },
         action: row.action.clone(),
-        target: Target {
+        target: Box::new(Target {
             kind: row.target_kind.clone(),
             id: row.target_id,
             handle: row.target_handle.clone(),
-        },
+        }),
         detail: row.detail.clone(),
     };
     let at = Timestamp::from_date_time(row.at);

@@ -112,7 +112,7 @@ pub struct Target {
     pub handle: String,
 }
 
-/// What happened. Bytes are shared, not copied: those of a record that was read from the stream keep
+/// What happened. There are very many of these: what is rare and large is in a box. Bytes are shared, not copied: those of a record that was read from the stream keep
 /// all bytes of its block in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -145,7 +145,7 @@ pub enum Event {
         bytes: Bytes,
     },
     /// An ephemeral session began.
-    SessionStarted(SessionStarted),
+    SessionStarted(Box<SessionStarted>),
     /// The client asked for a terminal.
     Pty {
         /// The terminal's type, as in `TERM`.
@@ -200,7 +200,7 @@ pub enum Event {
         /// What, such as `log_drain.failing`.
         action: String,
         /// To what.
-        target: Target,
+        target: Box<Target>,
         /// More about it, in words; nothing secret. May be empty.
         detail: String,
     },

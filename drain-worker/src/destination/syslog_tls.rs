@@ -61,6 +61,8 @@ const MUCH: u64 = 1280 * 1024;
 const MUCH_LAGGING: u64 = 768 * 1024;
 const CHECK_EVERY: Duration = Duration::from_millis(50);
 const CHECK_EVERY_PRESSED: Duration = Duration::from_millis(5);
+/// What the receiver's TCP told so short a time ago is not asked again to see what is delivered.
+const FRESH: Duration = Duration::from_micros(500);
 /// Once the receiver's TCP has everything: what is left is to wait.
 const CHECK_EVERY_ACKNOWLEDGED: Duration = Duration::from_millis(250);
 
@@ -84,6 +86,8 @@ struct Connection {
     watch: Option<TcpWatch>,
     /// The kernel tells of this connection.
     told: bool,
+    /// What it told last.
+    looked: Option<(Instant, Look)>,
     receipt: Receipt,
     /// Bytes written.
     written: u64,
@@ -185,7 +189,10 @@ impl SyslogTls {
     fn take_confirmed(&mut self) -> usize {
         let Some(connection) = self.connection.as_mut() else { return 0 };
         let now = Instant::now();
-        let look = connection.look();
+        let look = match connection.looked {
+            Some((at, look)) if now.duration_since(at) < FRESH => look,
+            _ => connection.look(),
+        };
         for sent in &mut self.unconfirmed {
             let acknowledged = match look {
                 Look::Acknowledged(bytes) => sent.end <= bytes,
@@ -227,7 +234,16 @@ impl Connection {
         sockopt::set_tcp_keepintvl(tcp, KEEP_ALIVE)?;
         sockopt::set_socket_keepalive(tcp, true)?;
         let receipt = Receipt::default();
-        Ok(Self { stream, watch, told: false, receipt, written: 0, read: 0, confirmed: 0 })
+        Ok(Self {
+            stream,
+            watch,
+            told: false,
+            looked: None,
+            receipt,
+            written: 0,
+            read: 0,
+            confirmed: 0,
+        })
     }
 
     fn keep_alive(&self, idle: Duration) {
@@ -238,6 +254,12 @@ impl Connection {
 
     /// Notes what the receiver's TCP tells by now.
     fn look(&mut self) -> Look {
+        let look = self.ask();
+        self.looked = Some((Instant::now(), look));
+        look
+    }
+
+    fn ask(&mut self) -> Look {
         let state = self.watch.as_ref().and_then(TcpWatch::ask);
         // Its end may be among what it says, and what it takes after that, it may never look at.
         // And where the kernel knew of the connection and does no longer, it has been reset.

@@ -256,14 +256,14 @@ impl Session {
     }
 
     fn started(&mut self) -> Record {
-        self.event(Event::SessionStarted(SessionStarted {
+        self.event(Event::SessionStarted(Box::new(SessionStarted {
             image: "web:1".to_owned(),
             client_address: "10.0.0.1".to_owned(),
             client_version: "SSH-2.0-test".to_owned(),
             auth_method: "certificate".to_owned(),
             key_fingerprint: "SHA256:abc".to_owned(),
             reason: None,
-        }))
+        })))
     }
 
     fn output(&mut self, bytes: impl AsRef<[u8]>) -> Record {

@@ -213,14 +213,14 @@ async fn prepare(
 }
 
 fn first_events(visit: &Visit, admission: &Admission, start: &Start) -> Vec<Event> {
-    let mut events = vec![Event::SessionStarted(SessionStarted {
+    let mut events = vec![Event::SessionStarted(Box::new(SessionStarted {
         image: admission.destination.image.clone(),
         client_address: visit.client_address.clone(),
         client_version: visit.client_version.clone(),
         auth_method: visit.identity.method().to_owned(),
         key_fingerprint: visit.identity.fingerprint().to_owned(),
         reason: admission.reason.clone(),
-    })];
+    }))];
     events.extend(start.pty.as_ref().map(|pty| Event::Pty {
         term: pty.term.clone(),
         size: TerminalSize { columns: pty.columns.into(), rows: pty.rows.into() },

@@ -235,28 +235,41 @@ pub(super) fn pack(event: &model::Event) -> Event {
     }
 }
 
+fn take(carried: &mut Bytes, length: u64) -> Result<Bytes, DecodeError> {
+    match usize::try_from(length) {
+        Ok(length) if length <= carried.len() => Ok(carried.split_to(length)),
+        _ => Err(DecodeError::Damaged("a record's bytes are cut off")),
+    }
+}
+
+/// The same as [`unpack`] for what there is most of.
+pub(super) fn unpack_output(
+    output: &Output,
+    carried: &mut Bytes,
+) -> Result<model::Event, DecodeError> {
+    let Output { stream, offset, length } = *output;
+    let stream = output_stream(stream)?;
+    Ok(model::Event::Output { stream, offset, bytes: take(carried, length)? })
+}
+
 /// The event, with its bytes taken, not copied, from the front of `carried`.
 pub(super) fn unpack(event: Event, carried: &mut Bytes) -> Result<model::Event, DecodeError> {
     use model::Event as Model;
-    let mut take = |length: u64| match usize::try_from(length) {
-        Ok(length) if length <= carried.len() => Ok(carried.split_to(length)),
-        _ => Err(DecodeError::Damaged("a record's bytes are cut off")),
-    };
     Ok(match event {
-        Event::Output(Output { stream, offset, length }) => {
-            Model::Output { stream: output_stream(stream)?, offset, bytes: take(length)? }
-        }
+        Event::Output(output) => unpack_output(&output, carried)?,
         Event::Pause(stream) => Model::Pause { stream: output_stream(stream)? },
-        Event::Input(Carried { offset, length }) => Model::Input { offset, bytes: take(length)? },
-        Event::Line(Carried { length, .. }) => Model::Line { bytes: take(length)? },
-        Event::SessionStarted(started) => Model::SessionStarted(model::SessionStarted {
+        Event::Input(Carried { offset, length }) => {
+            Model::Input { offset, bytes: take(carried, length)? }
+        }
+        Event::Line(Carried { length, .. }) => Model::Line { bytes: take(carried, length)? },
+        Event::SessionStarted(started) => Model::SessionStarted(Box::new(model::SessionStarted {
             image: started.image,
             client_address: started.client_address,
             client_version: started.client_version,
             auth_method: started.auth_method,
             key_fingerprint: started.key_fingerprint,
             reason: started.reason,
-        }),
+        })),
         Event::Pty(Pty { term, columns, rows }) => {
             Model::Pty { term, size: TerminalSize { columns, rows } }
         }
@@ -264,7 +277,9 @@ pub(super) fn unpack(event: Event, carried: &mut Bytes) -> Result<model::Event, 
             Model::Resize { size: TerminalSize { columns, rows } }
         }
         Event::Env(name) => Model::Env { name },
-        Event::Exec(Carried { length, .. }) => Model::Exec { command: take(length)?.into() },
+        Event::Exec(Carried { length, .. }) => {
+            Model::Exec { command: take(carried, length)?.into() }
+        }
         Event::Shell(()) => Model::Shell,
         Event::Subsystem(name) => Model::Subsystem { name },
         Event::Signal(name) => Model::Signal { name },
@@ -291,11 +306,11 @@ pub(super) fn unpack(event: Event, carried: &mut Bytes) -> Result<model::Event, 
                 Some(User { id, email }) => Actor::User { id: wire::parse_id(&id)?, email },
             },
             action: activity.action,
-            target: Target {
+            target: Box::new(Target {
                 kind: activity.target_kind,
                 id: wire::parse_id::<()>(&activity.target)?.uuid(),
                 handle: activity.target_handle,
-            },
+            }),
             detail: activity.detail,
         },
     })

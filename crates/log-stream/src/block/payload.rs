@@ -82,19 +82,24 @@ pub(super) fn unpack(packed: &Bytes, expected: u32) -> Result<Vec<Record>, Decod
         let message;
         (message, rest) =
             rest.split_at_checked(length).ok_or(DecodeError::Damaged("a record is cut off"))?;
-        let (place, seq_skip, at_change, event) = match plain::output(message) {
-            Some(plain) => plain,
-            None => {
-                let record = event::Record::decode(message)?;
-                let event = record.event.ok_or(DecodeError::UnknownKind("event"))?;
-                (record.origin, record.seq_skip, record.at_change, event)
-            }
+        let mut origin = |place: u32, seq_skip, at_change| {
+            let place = place as usize;
+            let origin =
+                origins.get(place).ok_or(DecodeError::Damaged("a record has no origin"))?;
+            let (seq, at) = state.sum(place, seq_skip, at_change);
+            Ok::<_, DecodeError>((Arc::clone(origin), seq, at))
         };
-        let place = place as usize;
-        let origin = origins.get(place).ok_or(DecodeError::Damaged("a record has no origin"))?;
-        let (seq, at) = state.sum(place, seq_skip, at_change);
-        let event = event::unpack(event, &mut carried)?;
-        records.push(Record { origin: Arc::clone(origin), seq, at, event });
+        if let Some(plain) = plain::output(message) {
+            let (origin, seq, at) = origin(plain.origin, plain.seq_skip, plain.at_change)?;
+            let event = event::unpack_output(&plain.output, &mut carried)?;
+            records.push(Record { origin, seq, at, event });
+        } else {
+            let record = event::Record::decode(message)?;
+            let (origin, seq, at) = origin(record.origin, record.seq_skip, record.at_change)?;
+            let event = record.event.ok_or(DecodeError::UnknownKind("event"))?;
+            let event = event::unpack(event, &mut carried)?;
+            records.push(Record { origin, seq, at, event });
+        }
     }
     if records.len() == expected as usize && carried.is_empty() {
         Ok(records)

@@ -56,14 +56,14 @@ fn events() -> impl Strategy<Value = Event> {
             .prop_map(|(offset, bytes)| Event::Input { offset, bytes: bytes.into() }),
         bytes().prop_map(|bytes| Event::Line { bytes: bytes.into() }),
         (text(), text(), prop::option::of(text())).prop_map(|(one, other, reason)| {
-            Event::SessionStarted(SessionStarted {
+            Event::SessionStarted(Box::new(SessionStarted {
                 image: one.clone(),
                 client_address: other.clone(),
                 client_version: one.clone(),
                 auth_method: other,
                 key_fingerprint: one,
                 reason,
-            })
+            }))
         }),
         (text(), size()).prop_map(|(term, size)| Event::Pty { term, size }),
         size().prop_map(|size| Event::Resize { size }),
@@ -91,7 +91,11 @@ fn events() -> impl Strategy<Value = Event> {
                     email: one.clone(),
                 }),
                 action: one.clone(),
-                target: Target { kind: one, id: Uuid::from_u128(target), handle: other.clone() },
+                target: Box::new(Target {
+                    kind: one,
+                    id: Uuid::from_u128(target),
+                    handle: other.clone()
+                }),
                 detail: other,
             }
         ),

@@ -3,14 +3,22 @@
 //!
 //! Invariant: whatever is answered, the general decoder answers, too.
 
-use crate::block::event::{Event, Output};
+use crate::block::event::Output;
 
 /// Field 4, length-delimited (protobuf.dev, "Encoding").
 const OUTPUT: u8 = 4 << 3 | 2;
 
-/// A record's origin, the skip of its number, the change of its time, and its output; None where it is not
-/// written as it usually is.
-pub(super) fn output(message: &[u8]) -> Option<(u32, u64, i64, Event)> {
+/// What [`Record`](crate::block::event::Record) says, of output.
+#[derive(Debug, PartialEq)]
+pub(super) struct Plain {
+    pub(super) origin: u32,
+    pub(super) seq_skip: u64,
+    pub(super) at_change: i64,
+    pub(super) output: Output,
+}
+
+/// None where it is something else, or is not written as it usually is.
+pub(super) fn output(message: &[u8]) -> Option<Plain> {
     let mut rest = message;
     let origin = field(&mut rest, 1)?;
     let seq_skip = field(&mut rest, 2)?;
@@ -24,14 +32,10 @@ pub(super) fn output(message: &[u8]) -> Option<(u32, u64, i64, Event)> {
     let stream = field(&mut rest, 1)?;
     let offset = field(&mut rest, 2)?;
     let length = field(&mut rest, 3)?;
-    let zigzag = (at_change >> 1).cast_signed() ^ -(at_change & 1).cast_signed();
+    let at_change = (at_change >> 1).cast_signed() ^ -(at_change & 1).cast_signed();
     let (origin, stream) = (u32::try_from(origin).ok()?, u32::try_from(stream).ok()?);
-    rest.is_empty().then_some((
-        origin,
-        seq_skip,
-        zigzag,
-        Event::Output(Output { stream, offset, length }),
-    ))
+    let output = Output { stream, offset, length };
+    rest.is_empty().then_some(Plain { origin, seq_skip, at_change, output })
 }
 
 /// A number that is the next field, or 0 where another is.
@@ -64,11 +68,12 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::block::event::Record;
+    use crate::block::event::{Event, Record};
 
-    fn by_prost(message: &[u8]) -> Option<(u32, u64, i64, Event)> {
-        let record = Record::decode(message).ok()?;
-        Some((record.origin, record.seq_skip, record.at_change, record.event?))
+    fn by_prost(message: &[u8]) -> Option<Plain> {
+        let Record { origin, seq_skip, at_change, event } = Record::decode(message).ok()?;
+        let Some(Event::Output(output)) = event else { return None };
+        Some(Plain { origin, seq_skip, at_change, output })
     }
 
     proptest! {
