@@ -2,7 +2,6 @@
 //!
 //! Invariant: the object has no LF within, so a stream of them splits at LF.
 
-use std::io::Write as _;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -134,8 +133,10 @@ fn origin_fields(origin: &Origin, wanted: TagSet) -> Vec<u8> {
 }
 
 fn field(out: &mut Vec<u8>, name: &str, value: &(impl Serialize + ?Sized)) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
     // Writing to a Vec cannot fail.
-    drop(write!(out, ",\"{name}\":"));
     drop(serde_json::to_writer(out, value));
 }
 

@@ -35,7 +35,7 @@ pub(crate) struct LineOptions {
     /// Whether lines that are JSON objects are sent as fields, too.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     parse_json: Option<bool>,
-    /// A tag, such as user_email: says only this and the others that are named of a line besides its text; may
+    /// A tag, such as `user_email`: says only this and the others that are named of a line besides its text; may
     /// be repeated. One empty value means all.
     #[arg(long, value_name = "TAG")]
     only_tag: Vec<String>,
