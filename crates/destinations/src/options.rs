@@ -42,7 +42,7 @@ pub struct Options {
     pub parse_json: bool,
     /// What is said of each line besides its text; all, if left out. Fewer make messages shorter: where all
     /// are there, most of a message is tags. What is part of a format all the same, such as the header of a
-    /// syslog message, stays. Without `id`, lines that are delivered twice cannot be told.
+    /// syslog message, stays. `id` must be among them: lines and batches are told apart by it.
     pub tags: Option<BTreeSet<Tag>>,
     /// Fields to add to every line: at most 20. A name has 1 to 32 letters, digits and underscores and does
     /// not begin with a digit, and is none of Spillway's own; a value has 1 to 200 characters.
@@ -119,6 +119,12 @@ impl Options {
         if let Some(start) = &self.multiline_start {
             pattern(&mut checks, "options.multiline_start", start);
         }
+        let has_id = self.tags.as_ref().is_none_or(|tags| tags.contains(&Tag::Id));
+        checks.rule(
+            has_id,
+            "options.tags",
+            "must have `id`, by which lines and batches are told apart",
+        );
         let field = "options.static_fields";
         checks.rule(self.static_fields.len() <= MOST_FIELDS, field, "must be at most 20");
         for (name, value) in &self.static_fields {
@@ -254,6 +260,7 @@ mod tests {
             ["static_fields", "static_fields.b", "static_fields.user_email"]
                 .map(|field| format!("options.{field}"))
         );
+        assert_eq!(refused(json!({"tags": ["user_email"]})), ["options.tags"]);
         let redaction = json!({"pattern": "a", "replacement": "\n"});
         assert_eq!(
             refused(json!({ "redactions": [redaction] })),
