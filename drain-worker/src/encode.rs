@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use destinations::{Severity, Tag, TagSet};
 use model::Origin;
+use serde_json::{Map, Value};
 
 use crate::lines::{Channel, Line};
 use time::TimeText;
@@ -55,6 +56,18 @@ pub(crate) fn tags(line: &Line<'_>) -> Vec<(Cow<'static, str>, String)> {
     }
     let own = line.extras.fields.iter().map(|(name, value)| (name.clone().into(), value.clone()));
     tags.into_iter().map(|(name, value)| (name.into(), value)).chain(own).collect()
+}
+
+/// Who is in the session, under these names for id, e-mail address and name, as far as the drain wants it.
+pub(crate) fn user(line: &Line<'_>, names: [&str; 3]) -> Map<String, Value> {
+    let Some(session) = &line.origin.session else { return Map::new() };
+    let all = [
+        (Tag::UserId, session.user.to_string()),
+        (Tag::UserEmail, session.user_email.clone()),
+        (Tag::UserName, session.user_name.clone()),
+    ];
+    let wanted = all.into_iter().zip(names).filter(|((tag, _), _)| line.extras.tags.has(*tag));
+    wanted.map(|((_, value), name)| (name.to_owned(), value.into())).collect()
 }
 
 /// What wrote a line: the app or the database, or else the environment.

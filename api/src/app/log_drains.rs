@@ -357,7 +357,8 @@ async fn check_new(
             request.drain_activity,
         ],
     );
-    let options = check_options(app, &mut checks, environment, &request.options).await?;
+    let options =
+        check_options(app, &mut checks, environment, (request.kind, &request.options)).await?;
     checks.finish()?;
     Ok(Checked { destination: destination.unwrap_or_default(), credentials, options })
 }
@@ -396,7 +397,7 @@ async fn check_patch(
     );
     let options = match &patch.options {
         Some(options) => {
-            Some(check_options(app, &mut checks, drain.environment_id, options).await?)
+            Some(check_options(app, &mut checks, drain.environment_id, (kind, options)).await?)
         }
         None => None,
     };
@@ -410,9 +411,9 @@ async fn check_options(
     app: &App,
     checks: &mut Checks,
     environment: Id<model::Environment>,
-    options: &Options,
+    (kind, options): (Kind, &Options),
 ) -> Result<Value, AppError> {
-    checks.keep(options.check());
+    checks.keep(options.check(kind));
     let apps = options.apps.as_ref().map_or(&[][..], Selection::ids);
     let databases = options.databases.as_ref().map_or(&[][..], Selection::ids);
     let foreign = app.store.foreign_to(environment, apps, databases).await?;

@@ -49,6 +49,13 @@ trait Configuration: Serialize + DeserializeOwned {
     fn server(&self) -> Server;
 }
 
+impl Kind {
+    /// Whether it sends messages one after the other over TLS, and not requests.
+    const fn is_syslog(self) -> bool {
+        matches!(self, Self::SyslogTlsTcp | Self::Papertrail | Self::SolarWinds | Self::InsightOps)
+    }
+}
+
 /// Where credentials go to: host and port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Server(String);

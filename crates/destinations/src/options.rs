@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::Kind;
 use crate::severity::Severity;
 use crate::tag::Tag;
 
@@ -42,7 +43,8 @@ pub struct Options {
     pub parse_json: bool,
     /// What is said of each line besides its text; all, if left out. Fewer make messages shorter: where all
     /// are there, most of a message is tags. What is part of a format all the same, such as the header of a
-    /// syslog message, stays. `id` must be among them: lines and batches are told apart by it.
+    /// syslog message, stays. `id` must be among them for kinds that send over HTTP: requests are told apart by
+    /// it. Without it, lines that are delivered twice cannot be told.
     pub tags: Option<BTreeSet<Tag>>,
     /// Fields to add to every line: at most 20. A name has 1 to 32 letters, digits and underscores and does
     /// not begin with a digit, and is none of Spillway's own; a value has 1 to 200 characters.
@@ -112,7 +114,7 @@ impl<T> Selection<T> {
 
 impl Options {
     /// Checks them, but not whether what they name is there.
-    pub fn check(&self) -> Result<(), Vec<FieldError>> {
+    pub fn check(&self, kind: Kind) -> Result<(), Vec<FieldError>> {
         let mut checks = Checks::default();
         list(&mut checks, "options.apps", self.apps.as_ref());
         list(&mut checks, "options.databases", self.databases.as_ref());
@@ -120,11 +122,8 @@ impl Options {
             pattern(&mut checks, "options.multiline_start", start);
         }
         let has_id = self.tags.as_ref().is_none_or(|tags| tags.contains(&Tag::Id));
-        checks.rule(
-            has_id,
-            "options.tags",
-            "must have `id`, by which lines and batches are told apart",
-        );
+        let detail = "must have `id`, by which requests of this kind are told apart";
+        checks.rule(has_id || kind.is_syslog(), "options.tags", detail);
         let field = "options.static_fields";
         checks.rule(self.static_fields.len() <= MOST_FIELDS, field, "must be at most 20");
         for (name, value) in &self.static_fields {
@@ -237,7 +236,7 @@ mod tests {
 
     fn refused(options: serde_json::Value) -> Vec<String> {
         let options: Options = serde_json::from_value(options).unwrap();
-        let errors = options.check().err().unwrap_or_default();
+        let errors = options.check(Kind::HttpsPost).err().unwrap_or_default();
         errors.into_iter().map(|error| error.field).collect()
     }
 
@@ -260,7 +259,10 @@ mod tests {
             ["static_fields", "static_fields.b", "static_fields.user_email"]
                 .map(|field| format!("options.{field}"))
         );
-        assert_eq!(refused(json!({"tags": ["user_email"]})), ["options.tags"]);
+        let no_id = json!({"tags": ["user_email"]});
+        assert_eq!(refused(no_id.clone()), ["options.tags"]);
+        let no_id: Options = serde_json::from_value(no_id).unwrap();
+        assert!(no_id.check(Kind::Papertrail).is_ok());
         let redaction = json!({"pattern": "a", "replacement": "\n"});
         assert_eq!(
             refused(json!({ "redactions": [redaction] })),

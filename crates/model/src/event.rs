@@ -112,8 +112,8 @@ pub struct Target {
     pub handle: String,
 }
 
-/// What happened. There are very many of these: what is rare and large is in a box. Bytes are shared, not copied: those of a record that was read from the stream keep
-/// all bytes of its block in memory.
+/// What happened. There are very many of these, so what is rare and large is in a box. Bytes are shared, not
+/// copied: those of a record that was read from the stream keep all bytes of its block in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A session showed bytes. `offset` counts the bytes of this stream before these.

@@ -134,9 +134,9 @@ impl Store {
     pub async fn drain_position(&self, drain: Id<Drain>) -> Result<DrainPosition, StoreError> {
         // All that is settled now is below, and numbers begin at 1.
         sqlx::query(
-            "insert into drain_positions (drain_id, low_xid, low_seq, high_xid, high_seq)
-             select $1, x.id, 0, x.id, 0
-             from (select stream.settled_below()::text::bigint as id) as x
+            "with now as materialized (select stream.settled_below()::text::bigint as xid)
+             insert into drain_positions (drain_id, low_xid, low_seq, high_xid, high_seq)
+             select $1, xid, 0, xid, 0 from now
              on conflict do nothing",
         )
         .bind(drain.uuid())

@@ -15,7 +15,7 @@ use super::http::{
 use super::{Failure, Remedy};
 use crate::batch::{Batch, BatchLimits};
 use crate::egress::Egress;
-use crate::encode::{Encode, level, service, tags};
+use crate::encode::{Encode, level, service, tags, user};
 use crate::lines::Line;
 
 /// Below the vendor's, so that what a batch's array adds does not count.
@@ -61,10 +61,9 @@ impl Encode for DatadogEncoder {
             "spillway": super::object(tags(line)),
         });
         // Datadog's standard attributes of a user.
-        if let (Some(session), Some(entry)) = (&origin.session, entry.as_object_mut()) {
-            let (id, email, name) =
-                (session.user.to_string(), &session.user_email, &session.user_name);
-            entry.insert("usr".to_owned(), json!({ "id": id, "email": email, "name": name }));
+        let user = user(line, ["id", "email", "name"]);
+        if let (false, Some(entry)) = (user.is_empty(), entry.as_object_mut()) {
+            entry.insert("usr".to_owned(), user.into());
         }
         super::add_json(&mut entry, line);
         super::write_json(out, b",", &entry, b"");

@@ -20,7 +20,7 @@ use super::{Failure, Remedy};
 use crate::batch::{Batch, BatchLimits};
 use crate::egress::Egress;
 use crate::encode::time::TimeText;
-use crate::encode::{Encode, level, service, tags};
+use crate::encode::{Encode, level, service, tags, user};
 use crate::lines::Line;
 
 pub(crate) const LIMITS: BatchLimits = BatchLimits { bytes: 4_000_000, lines: 2_000 };
@@ -88,11 +88,9 @@ impl Encode for ElasticsearchEncoder {
             },
             "labels": super::object(tags(line)),
         });
-        if let (Some(session), Some(document)) = (&origin.session, document.as_object_mut()) {
-            let (id, email, name) =
-                (session.user.to_string(), &session.user_email, &session.user_name);
-            let user = json!({ "id": id, "email": email, "full_name": name });
-            document.insert("user".to_owned(), user);
+        let user = user(line, ["id", "email", "full_name"]);
+        if let (false, Some(document)) = (user.is_empty(), document.as_object_mut()) {
+            document.insert("user".to_owned(), user.into());
         }
         super::write_json(out, b"", &json!({ "create": { "_id": id } }), b"\n");
         super::add_json(&mut document, line);

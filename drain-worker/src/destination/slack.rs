@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use destinations::{Credentials, Slack as Config};
+use destinations::{Credentials, Slack as Config, Tag};
 use model::Secret;
 use serde_json::{Value, json};
 use url::Url;
@@ -72,7 +72,9 @@ fn text(line: &Line<'_>) -> String {
         service if service == environment => environment.to_owned(),
         service => format!("{environment}/{service}"),
     };
-    let who = origin.session.as_ref().map(|session| format!(" {}", session.user_email));
+    let wants = line.extras.tags.has(Tag::UserEmail);
+    let session = origin.session.as_ref().filter(|_| wants);
+    let who = session.map(|session| format!(" {}", session.user_email));
     let message = String::from_utf8_lossy(line.message);
     let mut message: String = message.chars().take(LONGEST_MESSAGE + 1).collect();
     if let Some((cut, _)) = message.char_indices().nth(LONGEST_MESSAGE) {

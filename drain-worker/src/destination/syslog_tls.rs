@@ -188,15 +188,18 @@ impl SyslogTls {
     /// How many of the oldest batches are delivered by now.
     fn take_confirmed(&mut self) -> usize {
         let Some(connection) = self.connection.as_mut() else { return 0 };
-        let now = Instant::now();
-        let look = match connection.looked {
-            Some((at, look)) if now.duration_since(at) < FRESH => look,
-            _ => connection.look(),
+        // What was found then holds for then: the connection may have ended since.
+        let (now, look) = match connection.looked {
+            Some((at, look)) if at.elapsed() < FRESH => (at, look),
+            _ => {
+                let now = Instant::now();
+                (now, connection.look())
+            }
         };
         for sent in &mut self.unconfirmed {
             let acknowledged = match look {
                 Look::Acknowledged(bytes) => sent.end <= bytes,
-                Look::Untold => now.duration_since(sent.at) >= SURELY_ACKNOWLEDGED,
+                Look::Untold => now.saturating_duration_since(sent.at) >= SURELY_ACKNOWLEDGED,
                 Look::Unreliable => return 0,
             };
             if !acknowledged {
@@ -206,7 +209,9 @@ impl SyslogTls {
         }
         let idle = connection.receipt.is_idle();
         let wait = if idle { self.redelivery_window } else { LONGEST_LAG };
-        let lived_on = |sent: &Sent| sent.acknowledged.is_some_and(|at| at.elapsed() >= wait);
+        let lived_on = |sent: &Sent| {
+            sent.acknowledged.is_some_and(|at| now.saturating_duration_since(at) >= wait)
+        };
         let read = connection.read;
         let delivered = |sent: &&Sent| sent.end <= read || lived_on(sent);
         let count = self.unconfirmed.iter().take_while(delivered).count();

@@ -160,8 +160,12 @@ fn aptible(line: &Line<'_>) -> Map<String, Value> {
     set("service", service(line.origin));
     if let Some(session) = &line.origin.session {
         set("operation_id", &session.id.to_string());
-        set("operation_user_email", &session.user_email);
-        set("operation_user_name", &session.user_name);
+        if line.extras.tags.has(Tag::UserEmail) {
+            set("operation_user_email", &session.user_email);
+        }
+        if line.extras.tags.has(Tag::UserName) {
+            set("operation_user_name", &session.user_name);
+        }
     }
     if let Some(json) = line.extras.json {
         object.insert("json".to_owned(), json.clone().into());

@@ -126,6 +126,13 @@ fn lines_have_the_tags_that_are_chosen() {
     assert_eq!(syslog(some), format!("{header} [spillway@32473 {parameters}] a\n"));
     assert_eq!(syslog(none), format!("{header} [spillway@32473 continued=\"true\"] a\n"));
 
+    let keys = |tags| {
+        let encoder = JsonEncoder::new(BodyFormat::JsonLines, Keys::Aptible);
+        encode_with(encoder, Channel::Stdout, b"a", tags)
+    };
+    assert!(keys(some).contains("operation_user_email"));
+    assert!(!keys(some).contains("Lovelace") && !keys(none).contains("ada@example.com"));
+
     let logplex = encode_with(LogplexEncoder::new(), Channel::Stdout, b"a", some);
     assert!(logplex.ends_with(" output user_email=ada@example.com a\n"), "{logplex}");
 }

@@ -140,7 +140,7 @@ impl World {
             .execute(
                 "insert into drain_positions (drain_id, low_xid, low_seq, high_xid, high_seq)
                  select $1, x.id, 0, x.id, 0
-                 from (select stream.settled_below()::text::bigint as id) as x",
+                 from (select stream.settled_below()::text::bigint as id offset 0) as x",
                 &[&drain.uuid()],
             )
             .await?;

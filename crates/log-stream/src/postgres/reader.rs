@@ -65,6 +65,7 @@ pub(super) struct Readers {
 struct Reader {
     session: Session,
     page: Statement,
+    settled_below: Statement,
 }
 
 /// Blocks that follow one another, and what is after them.
@@ -101,7 +102,7 @@ impl Readers {
         let (xid, seq) = (from.xid.to_string(), from.seq.cast_signed());
         let environment_id = environment.uuid();
         let (bytes, count) = (i64::from(self.page_bytes), i64::from(PAGE_BLOCKS));
-        let Reader { session, page: statement } = &lease.reader;
+        let Reader { session, page: statement, settled_below: ask } = &lease.reader;
         let mut settled_below = "0".to_owned();
         let page = loop {
             let parameters: [&(dyn ToSql + Sync); 7] =
@@ -112,7 +113,7 @@ impl Readers {
             if !is_held_back || settled_below != "0" {
                 break page;
             }
-            let rows = session.query(SETTLED_BELOW, &[]).await?;
+            let rows = session.query(ask, &[]).await?;
             settled_below = rows.first().map_or(Ok(settled_below), |row| row.try_get(0))?;
         };
         self.give_back(lease);
@@ -198,7 +199,8 @@ impl Readers {
             _ => {
                 let session = self.dialer.dial().await?;
                 let page = session.prepare(PAGE).await?;
-                Reader { session, page }
+                let settled_below = session.prepare(SETTLED_BELOW).await?;
+                Reader { session, page, settled_below }
             }
         };
         Ok(Lease { reader, _permit: permit })

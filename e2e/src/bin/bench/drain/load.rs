@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-/// What their structured data says.
-pub(super) const TAGS: [&str; 6] =
-    ["environment", "app", "user_email", "user_name", "stream", "offset"];
+/// What their structured data says; in front of that, what HTTPS needs besides.
+pub(super) const TAGS: [&str; 7] =
+    ["id", "environment", "app", "user_email", "user_name", "stream", "offset"];
 
 /// What the rivals get: a whole message, of about 255 bytes.
 fn message(number: usize) -> String {

@@ -128,7 +128,12 @@ impl World {
             Form::Https => post("none"),
             Form::HttpsGzip => post("gzip"),
         };
-        let options = if has_every_tag { json!({}) } else { json!({ "tags": load::TAGS }) };
+        let [_id, same @ ..] = load::TAGS;
+        let options = match form {
+            _ if has_every_tag => json!({}),
+            Form::Syslog => json!({ "tags": same }),
+            Form::Https | Form::HttpsGzip => json!({ "tags": load::TAGS }),
+        };
         self.drain_with(environment, kind, destination, options).await
     }
 
