@@ -22,6 +22,8 @@ pub(crate) use lanes::Lane;
 
 /// Bytes of a buffer that is kept for the next batch, which may be a while.
 const KEPT: usize = 32 * 1024;
+/// Encoded.
+const USUAL_LINE: usize = 1024;
 
 /// How much goes into a batch.
 #[derive(Debug, Clone, Copy)]
@@ -325,7 +327,7 @@ impl Batcher {
         // A full batch takes the buffer along; a small one must not hold much more than it has.
         let bytes = if self.bytes.len() > self.bytes.capacity() / 2 {
             // The line after the last one is encoded to it, too.
-            let next = Vec::with_capacity(self.bytes.capacity().min(next + next / 8));
+            let next = Vec::with_capacity(self.bytes.capacity().min(next + USUAL_LINE));
             std::mem::replace(&mut self.bytes, next).into()
         } else {
             let copy = Bytes::copy_from_slice(&self.bytes);
