@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use model::{Origin, Source, Timestamp};
-use sha2::{Digest as _, Sha256};
 
 use crate::concurrency::Concurrency;
 use crate::encode::Encode;
@@ -110,8 +109,8 @@ impl Batch {
 
     /// The same for the same lines.
     pub(crate) fn id(&self) -> String {
-        let digest = Sha256::digest(&self.bytes);
-        let first = digest.first_chunk().copied().map(u128::from_be_bytes);
+        let digest = blake3::hash(&self.bytes);
+        let first = digest.as_bytes().first_chunk().copied().map(u128::from_be_bytes);
         format!("{:032x}", first.unwrap_or_default())
     }
 

@@ -4,6 +4,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use bytes::Bytes;
+
 use super::{Batch, BatchLimits};
 
 /// A part of fewer bytes is not worth a request beside others.
@@ -27,6 +29,9 @@ impl Batch {
             return vec![Lane::from([self.clone()])];
         }
         let lane_of = self.lanes_by_source(most);
+        if lane_of.len() == 1 {
+            return vec![self.within(limits)];
+        }
         let mut lanes = vec![Lane::new(); most];
         // What each has of its next batch.
         let mut begun = vec![(Vec::new(), Vec::new()); most];
@@ -37,14 +42,14 @@ impl Batch {
             };
             let is_full = bytes.len() + line.len() > limits.bytes || ends.len() >= limits.lines;
             if let (true, false, Some(batches)) = (is_full, ends.is_empty(), lanes.get_mut(at)) {
-                batches.push_back(self.part(std::mem::take(bytes), std::mem::take(ends)));
+                batches.push_back(self.part(std::mem::take(bytes).into(), std::mem::take(ends)));
             }
             bytes.extend_from_slice(line);
             ends.push(bytes.len());
         }
         for (batches, (bytes, ends)) in lanes.iter_mut().zip(begun) {
             if !ends.is_empty() {
-                batches.push_back(self.part(bytes, ends));
+                batches.push_back(self.part(bytes.into(), ends));
             }
         }
         lanes.retain(|batches| !batches.is_empty());
@@ -54,8 +59,15 @@ impl Batch {
     /// The part of each source: the largest ones first, each goes where there is least.
     fn lanes_by_source(&self, count: usize) -> HashMap<u32, usize> {
         let mut sizes: HashMap<u32, usize> = HashMap::new();
-        for (number, source) in self.lanes.iter().enumerate() {
-            *sizes.entry(*source).or_default() += self.line(number).map_or(0, <[u8]>::len);
+        let (mut line, mut begin) = (0, 0);
+        for run in self.lanes.chunk_by(|one, next| one == next) {
+            line += run.len();
+            let end = line.checked_sub(1).and_then(|last| self.ends.get(last));
+            let end = end.copied().unwrap_or(begin);
+            if let Some(source) = run.first() {
+                *sizes.entry(*source).or_default() += end - begin;
+            }
+            begin = end;
         }
         let mut sources: Vec<_> = sizes.into_iter().collect();
         // The same at each time.
@@ -72,8 +84,27 @@ impl Batch {
         sources.into_iter().map(place).collect()
     }
 
-    fn part(&self, bytes: Vec<u8>, ends: Vec<usize>) -> Self {
-        Self { bytes: bytes.into(), ends, begun_at: self.begun_at, ..Self::default() }
+    /// All of it in its order, with nothing copied.
+    fn within(&self, limits: BatchLimits) -> Lane {
+        let mut lane = Lane::new();
+        let (mut begin, mut ends) = (0, Vec::new());
+        for &end in &self.ends {
+            let is_full = end - begin > limits.bytes || ends.len() >= limits.lines;
+            if let (true, Some(&length)) = (is_full, ends.last()) {
+                let bytes = self.bytes.slice(begin..begin + length);
+                lane.push_back(self.part(bytes, std::mem::take(&mut ends)));
+                begin += length;
+            }
+            ends.push(end - begin);
+        }
+        if !ends.is_empty() {
+            lane.push_back(self.part(self.bytes.slice(begin..), ends));
+        }
+        lane
+    }
+
+    fn part(&self, bytes: Bytes, ends: Vec<usize>) -> Self {
+        Self { bytes, ends, begun_at: self.begun_at, ..Self::default() }
     }
 
     /// What of it is left, its other parts being delivered: with the last of these, all is.
@@ -127,6 +158,22 @@ mod tests {
         let mut all: Vec<_> = numbers.into_values().flatten().collect();
         all.sort_unstable();
         assert_eq!(all, (0..2000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_one_source_wrote_stays_in_its_order_and_is_within_the_limits() {
+        let mut whole = batch(1000);
+        whole.lanes.fill(7);
+        let lines = |part: &Batch| -> Vec<Vec<u8>> {
+            (0..part.lines()).map(|number| part.line(number).unwrap().to_vec()).collect()
+        };
+        for (bytes, most, parts) in [(50_000, usize::MAX, 11), (usize::MAX, 110, 10)] {
+            let lanes = whole.divide(4, BatchLimits { bytes, lines: most });
+            assert_eq!((lanes.len(), lanes[0].len()), (1, parts));
+            assert_eq!(lanes[0].iter().flat_map(lines).collect::<Vec<_>>(), lines(&whole));
+            let fits = |part: &Batch| part.bytes.len() <= bytes && part.lines() <= most;
+            assert!(lanes[0].iter().all(fits));
+        }
     }
 
     #[test]

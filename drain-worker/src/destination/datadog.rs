@@ -5,6 +5,7 @@
 //! - 202 takes a batch whole; 400, 401, 403, 413 are permanent, 408, 429 and 5xx are not.
 //! - Entries older than 18 hours are dropped by Datadog after the 202 ("Log Date Remapper").
 
+use bytes::Bytes;
 use destinations::{Credentials, Datadog as Config};
 use serde_json::{Value, json};
 use url::Url;
@@ -71,7 +72,7 @@ impl Encode for DatadogEncoder {
 }
 
 impl Post for Datadog {
-    fn body(&self, batch: &Batch) -> Vec<u8> {
+    fn body(&self, batch: &Batch) -> Bytes {
         json_list("[", batch, "]")
     }
 

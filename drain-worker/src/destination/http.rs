@@ -378,8 +378,8 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 /// How a kind of endpoint wants its requests, and what it answers.
 pub(crate) trait Post: Send + Sync {
     /// The request's body from a batch's encoded lines.
-    fn body(&self, batch: &Batch) -> Vec<u8> {
-        batch.bytes().to_vec()
+    fn body(&self, batch: &Batch) -> Bytes {
+        batch.bytes().clone()
     }
 
     /// Headers that depend on the batch and on the body as it is sent.
@@ -433,10 +433,10 @@ pub(crate) fn note<T>(
 }
 
 /// Lines that each have a comma in front, as a list between these.
-pub(crate) fn json_list(before: &str, batch: &Batch, after: &str) -> Vec<u8> {
+pub(crate) fn json_list(before: &str, batch: &Batch, after: &str) -> Bytes {
     let lines: &[u8] = batch.bytes();
     let lines = lines.strip_prefix(b",").unwrap_or(lines);
-    [before.as_bytes(), lines, after.as_bytes()].concat()
+    [before.as_bytes(), lines, after.as_bytes()].concat().into()
 }
 
 /// A line that is a JSON object, with its `id` from where that stands in it.

@@ -3,6 +3,7 @@
 //! Each batch has a `Spillway-Batch-Id`, which stays the same when it is sent again. With a signing
 //! secret, requests are signed.
 
+use bytes::Bytes;
 use destinations::{BodyFormat, Credentials, HttpsPost as Config};
 use serde_json::Value;
 use url::Url;
@@ -48,10 +49,10 @@ pub(crate) fn prepare(
 }
 
 impl Post for HttpsPost {
-    fn body(&self, batch: &Batch) -> Vec<u8> {
+    fn body(&self, batch: &Batch) -> Bytes {
         match self.format {
             BodyFormat::JsonArray => json_list("[", batch, "]"),
-            BodyFormat::JsonLines | BodyFormat::Logplex => batch.bytes().to_vec(),
+            BodyFormat::JsonLines | BodyFormat::Logplex => batch.bytes().clone(),
         }
     }
 

@@ -7,6 +7,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use destinations::{Credentials, LogDna as Config};
 use model::Secret;
 use serde::Deserialize;
@@ -80,7 +81,7 @@ impl Encode for LogDnaEncoder {
 }
 
 impl Post for LogDna {
-    fn body(&self, batch: &Batch) -> Vec<u8> {
+    fn body(&self, batch: &Batch) -> Bytes {
         json_list("{\"lines\":[", batch, "]}")
     }
 

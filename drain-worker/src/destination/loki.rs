@@ -11,6 +11,7 @@
 //!   time, so each is a nanosecond later for each byte of output before it: a second after a gigabyte.
 //!   The time itself is in `time`.
 
+use bytes::Bytes;
 use destinations::{Credentials, Loki as Config};
 use hyper::header::HeaderName;
 use serde_json::{Map, Value, json};
@@ -79,7 +80,7 @@ impl Encode for LokiEncoder {
 }
 
 impl Post for Loki {
-    fn body(&self, batch: &Batch) -> Vec<u8> {
+    fn body(&self, batch: &Batch) -> Bytes {
         json_list("{\"streams\":[", batch, "]}")
     }
 

@@ -15,7 +15,6 @@ mod wire;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use destinations::{BodyFormat, Compression, Credentials, Keys, S3 as Config};
 use http_body_util::BodyExt as _;
 use hyper::{Request, Response};
@@ -144,7 +143,7 @@ fn store(
 #[async_trait]
 impl Destination for S3 {
     async fn send(&mut self, batch: &Batch, trace: &mut Trace) -> Result<(), Failure> {
-        let body = Bytes::from(self.packer.pack(batch.bytes().as_ref())?);
+        let body = self.packer.pack(batch.bytes())?;
         let path = Path::parse(name(&self.prefix, batch, self.extension))
             .map_err(|error| Failure::new(Remedy::Park, error.to_string()))?;
         let Self { store, requests, client, options, .. } = self;

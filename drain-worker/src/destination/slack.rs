@@ -9,6 +9,7 @@
 //!   `no_service`, `invalid_token`, `channel_is_archived`, `action_prohibited` and the like are about the
 //!   webhook, `rollup_error` (500) passes.
 
+use bytes::Bytes;
 use std::time::Duration;
 
 use destinations::{Credentials, Slack as Config, Tag};
@@ -91,13 +92,13 @@ fn text(line: &Line<'_>) -> String {
 }
 
 impl Post for Slack {
-    fn body(&self, batch: &Batch) -> Vec<u8> {
+    fn body(&self, batch: &Batch) -> Bytes {
         let events = (0..batch.lines()).filter_map(|number| batch.line(number));
         let texts: Vec<String> = events
             .filter_map(|event| serde_json::from_slice::<Value>(event).ok())
             .filter_map(|event| Some(event.get("text")?.as_str()?.to_owned()))
             .collect();
-        json!({ "text": texts.join("\n"), "mrkdwn": false }).to_string().into_bytes()
+        json!({ "text": texts.join("\n"), "mrkdwn": false }).to_string().into()
     }
 
     fn classify(&self, client: &HttpClient, answer: &Answer, _: &Batch) -> Result<(), Failure> {

@@ -274,8 +274,8 @@ impl Destination for SplunkHec {
         let Some(client) = &mut self.client else {
             return Err(Failure::new(Remedy::Retry(None), "the collector is being asked"));
         };
-        let body = self.packer.pack(batch.bytes().as_ref())?;
-        let answer = client.post(&self.events, &self.headers, body.into(), trace).await;
+        let body = self.packer.pack(batch.bytes())?;
+        let answer = client.post(&self.events, &self.headers, body, trace).await;
         let started = Instant::now();
         let outcome = answer.and_then(|answer| {
             let outcome = classify(client, &answer, batch.lines(), self.acknowledge);

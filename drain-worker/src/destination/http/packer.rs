@@ -1,7 +1,6 @@
 //! How bodies are compressed.
 
-use std::borrow::Cow;
-
+use bytes::Bytes;
 use destinations::Compression;
 use hyper::header::HeaderValue;
 use libdeflater::{CompressionLvl, Compressor};
@@ -41,21 +40,22 @@ impl Packer {
     }
 
     /// The same for the same bytes.
-    pub(crate) fn pack<'a>(&mut self, body: impl Into<Cow<'a, [u8]>>) -> Result<Vec<u8>, Failure> {
-        let body = body.into();
+    pub(crate) fn pack(&mut self, body: &Bytes) -> Result<Bytes, Failure> {
         let failed = |error: &dyn std::fmt::Display| {
             super::retry(format!("the batch cannot be compressed: {error}"))
         };
         match self {
-            Self::Plain => Ok(body.into_owned()),
+            Self::Plain => Ok(body.clone()),
             Self::Gzip(compressor) => {
                 let mut packed = vec![0; compressor.gzip_compress_bound(body.len())];
                 let length =
-                    compressor.gzip_compress(&body, &mut packed).map_err(|error| failed(&error))?;
+                    compressor.gzip_compress(body, &mut packed).map_err(|error| failed(&error))?;
                 packed.truncate(length);
-                Ok(packed)
+                Ok(packed.into())
             }
-            Self::Zstd => zstd::bulk::compress(&body, ZSTD_LEVEL).map_err(|error| failed(&error)),
+            Self::Zstd => zstd::bulk::compress(body, ZSTD_LEVEL)
+                .map(Bytes::from)
+                .map_err(|error| failed(&error)),
         }
     }
 }

@@ -87,7 +87,7 @@ impl<P: Post> Requests<P> {
         let body = self.kind.body(batch);
         let (body, encoding) = {
             let mut packer = self.packer.lock().unwrap_or_else(PoisonError::into_inner);
-            (packer.pack(body)?, packer.encoding())
+            (packer.pack(&body)?, packer.encoding())
         };
         let mut headers: HeaderMap = self
             .kind
@@ -101,7 +101,7 @@ impl<P: Post> Requests<P> {
         if let Some(encoding) = encoding {
             headers.insert(CONTENT_ENCODING, encoding);
         }
-        let answer = client.post(&self.uri, &headers, body.into(), trace).await?;
+        let answer = client.post(&self.uri, &headers, body, trace).await?;
         let started = Instant::now();
         let outcome = self.kind.classify(client, &answer, batch);
         note(trace, &answer, started, &outcome);

@@ -46,7 +46,7 @@ fn an_object_is_named_by_its_first_line_and_its_bytes() {
     let expected = format!("2023/11/14/22/20231114T221320.000000789Z-{id}.jsonl");
     assert_eq!(name("", &batch(), "jsonl"), expected);
     for mut packer in [Packer::gzip(), Packer::Zstd] {
-        let mut pack = || packer.pack(batch().bytes().as_ref()).unwrap();
+        let mut pack = || packer.pack(batch().bytes()).unwrap();
         assert_eq!(pack(), pack());
     }
 }
