@@ -24,6 +24,7 @@ mod connect;
 mod echo;
 mod memory;
 mod prompt;
+mod received;
 
 const DEADLINE: Duration = Duration::from_mins(1);
 
@@ -93,6 +94,7 @@ struct World {
 struct Sizes {
     bulk_pieces: u64,
     echoes: usize,
+    lines: usize,
     connects: usize,
     prompts: usize,
     exits: usize,
@@ -104,10 +106,26 @@ impl Sizes {
         let idle = if options.quick { [1, 2, 4] } else { [1, 100, 500] };
         let idle = idle.into_iter().filter(|&count| count <= options.idle).collect();
         if options.quick {
-            return Self { bulk_pieces: 160, echoes: 20, connects: 2, prompts: 1, exits: 8, idle };
+            return Self {
+                bulk_pieces: 160,
+                echoes: 20,
+                lines: 20,
+                connects: 2,
+                prompts: 1,
+                exits: 8,
+                idle,
+            };
         }
         // 500 MB in pieces of 64 KiB; 1,000 exits in five rounds.
-        Self { bulk_pieces: 7630, echoes: 500, connects: 20, prompts: 5, exits: 200, idle }
+        Self {
+            bulk_pieces: 7630,
+            echoes: 500,
+            lines: 200,
+            connects: 20,
+            prompts: 5,
+            exits: 200,
+            idle,
+        }
     }
 }
 
@@ -136,6 +154,7 @@ pub(crate) async fn measure(options: &Options) -> Result<Table> {
             .await
             .context("bulk output")?;
         echo::measure(&world.servers, sizes.echoes, &mut table).await.context("echo")?;
+        received::measure(&world, sizes.lines, &mut table).await.context("a drain's lines")?;
         connect::measure(&world.servers, sizes.connects, &mut table).await.context("connecting")?;
         prompt::measure(&world, sizes.prompts, &mut table).await.context("prompt")?;
         hung += connect::hangs(&world, sizes.exits, &mut table).await.context("exits")?;
