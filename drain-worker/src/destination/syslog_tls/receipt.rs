@@ -6,12 +6,14 @@
 //! this counts: where a program reads nothing, its window does not stay as it is. It widens as long as
 //! the kernel has room to give (Linux: by two bytes for each that comes), and then shrinks by every byte
 //! that comes. A window that is as wide as ever and stays so while many bytes come is that of a program
-//! that reads what comes; if one looks often enough not to miss how it widened and shrank again.
+//! that reads what comes; if one looks often enough not to miss how it widened and shrank again. Of a window
+//! that has become wider than any before, what was not read meanwhile may not show, and a program that then
+//! reads as much as comes keeps it level: it must be level for much longer, as no such program goes on for long.
 //!
 //! Invariant: of a stretch in which the window stays level, the last bytes do not count as read: so
 //! many as could have come unread without a look that shows it.
 
-/// A window that was narrower than ever before for so many bytes, and did not move, is how wide the
+/// A window that was wider or narrower than ever before for so many bytes, and did not move, is how wide the
 /// receiver's windows are now.
 const SETTLES: u64 = 2 << 20;
 /// What rounding, and a line that has just come, take from the window of a program that has read
@@ -22,6 +24,8 @@ const ROUNDING: u64 = 8 * 1024;
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Receipt {
     widest: u64,
+    /// The widest that has been level for long.
+    proven: u64,
     window: u64,
     level: Stretch,
     /// Bytes acknowledged when last looked.
@@ -44,6 +48,10 @@ impl Receipt {
     pub(super) fn note(&mut self, acknowledged: u64, window: u64) -> u64 {
         // What is unacknowledged counts what TLS has added, so it may seem to be fewer than before.
         let acknowledged = acknowledged.max(self.looked);
+        if self.looked == 0 {
+            // Nothing has come that could be unread.
+            self.proven = window;
+        }
         let play = self.play();
         let unseen = acknowledged - self.looked;
         self.looked = acknowledged;
@@ -59,15 +67,16 @@ impl Receipt {
         // Unread, it could have widened for the first half of the play, shrunk for as much as all of
         // it, and turned between two looks.
         let unsure = 2 * play + self.level.unseen;
-        let wanted = if self.level.window + play >= self.widest {
+        let is_proven = self.widest <= self.proven + play;
+        let wanted = if is_proven && self.level.window + play >= self.widest {
             unsure
         } else if self.level.window >= self.widest / 2 {
-            SETTLES
+            SETTLES.max(unsure)
         } else {
             return self.read;
         };
         if acknowledged - self.level.since >= wanted {
-            self.widest = self.level.window;
+            (self.widest, self.proven) = (self.level.window, self.level.window);
             self.read = self.read.max(acknowledged - unsure);
         }
         self.read
@@ -121,6 +130,8 @@ mod tests {
         let before = receipt.read;
         assert_eq!(flow(&mut receipt, kib(256), 4 * MIB), before);
         let unsure = kib(2 * 128 + 64);
+        assert_eq!(flow(&mut receipt, MIB, 4 * MIB), before, "it is wider than ever");
+        assert_eq!(flow(&mut receipt, 2 * MIB, 4 * MIB), receipt.looked - unsure);
         assert_eq!(flow(&mut receipt, MIB, 4 * MIB - kib(64)), receipt.looked - unsure);
         assert!(!receipt.is_idle());
         flow(&mut receipt, MIB, 4 * MIB);
@@ -143,6 +154,20 @@ mod tests {
             assert_eq!(receipt.note(acknowledged, window), 0);
         }
         assert!(!receipt.is_idle());
+    }
+
+    #[test]
+    fn what_was_not_read_while_the_window_widened_does_not_count_soon() {
+        let mut receipt = Receipt::default();
+        let (buffer, initial) = (3 * MIB, 64 * 1024);
+        // Nothing is read until there is no room to widen; then as much as comes.
+        let (mut acknowledged, mut window) = (0, initial);
+        while initial + 2 * acknowledged < buffer - acknowledged {
+            acknowledged += 32 * 1024;
+            window = (initial + 2 * acknowledged).min(buffer - acknowledged);
+            assert_eq!(receipt.note(acknowledged, window), 0);
+        }
+        assert_eq!(flow(&mut receipt, MIB, window), 0);
     }
 
     #[test]
