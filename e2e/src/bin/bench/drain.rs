@@ -16,6 +16,7 @@ use crate::{Options, progress};
 pub(crate) mod load;
 mod loss;
 pub(crate) mod ours;
+mod records;
 pub(crate) mod sink;
 mod throughput;
 

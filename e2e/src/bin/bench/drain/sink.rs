@@ -16,6 +16,8 @@ use e2e::certificates::ServerCertificate;
 use e2e::tls_sink::{Ending, Plan};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
+use super::records::CountedRecords;
+
 /// Digits of a message's number.
 const DIGITS: usize = 7;
 /// How long a connection that was ended is still read from, so that its end is no reset.
@@ -41,6 +43,8 @@ pub(crate) struct Tally {
     pub(crate) bytes: u64,
     /// Bytes of HTTP bodies, as they were sent.
     pub(crate) body_bytes: u64,
+    /// TLS records that they came in; of HTTP, they are not counted.
+    pub(crate) records: u64,
     /// Messages whose number had come before.
     pub(crate) repeated: u64,
     /// Their bytes.
@@ -163,7 +167,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-type Tls = StreamOwned<ServerConnection, TcpStream>;
+type Tls = StreamOwned<ServerConnection, CountedRecords>;
 
 fn serve(
     socket: TcpStream,
@@ -172,7 +176,7 @@ fn serve(
     state: &State,
 ) -> Result<()> {
     socket.set_nodelay(true)?;
-    let mut stream = StreamOwned::new(ServerConnection::new(config)?, socket);
+    let mut stream = StreamOwned::new(ServerConnection::new(config)?, CountedRecords::new(socket));
     // Something that only connects, to see whether it can, gets no plan.
     while stream.conn.is_handshaking() {
         stream.conn.complete_io(&mut stream.sock)?;
@@ -222,6 +226,7 @@ fn syslog(mut stream: Tls, buffer: &mut Buffer, state: &State) -> Result<()> {
     let mut left = plan.map_or(usize::MAX, |plan| plan.messages);
     loop {
         let mut tally = lock(&state.tally);
+        tally.records += std::mem::take(&mut stream.sock.records.count);
         let before = tally.messages;
         while left > 0
             && let Some((start, end)) = frame(buffer.rest())
@@ -310,13 +315,13 @@ fn end(mut stream: Tls, ending: Ending) -> Result<()> {
         Ending::CloseNotify => {
             stream.conn.send_close_notify();
             stream.flush()?;
-            stream.sock.shutdown(Shutdown::Write)?;
+            stream.sock.socket.shutdown(Shutdown::Write)?;
         }
-        Ending::Fin => stream.sock.shutdown(Shutdown::Write)?,
+        Ending::Fin => stream.sock.socket.shutdown(Shutdown::Write)?,
         Ending::Reset => {
             // Closing then resets the connection.
             let now = Some(Duration::ZERO);
-            return Ok(rustix::net::sockopt::set_socket_linger(&stream.sock, now)?);
+            return Ok(rustix::net::sockopt::set_socket_linger(&stream.sock.socket, now)?);
         }
         Ending::Stall => {
             std::thread::sleep(Duration::from_hours(1));
@@ -326,7 +331,7 @@ fn end(mut stream: Tls, ending: Ending) -> Result<()> {
     // Unread bytes would turn the end into a reset, so they are read and forgotten.
     let until = Instant::now() + LINGER;
     let mut forgotten = [0; 8192];
-    stream.sock.set_read_timeout(Some(LINGER))?;
+    stream.sock.socket.set_read_timeout(Some(LINGER))?;
     while Instant::now() < until && matches!(stream.sock.read(&mut forgotten), Ok(1..)) {}
     Ok(())
 }

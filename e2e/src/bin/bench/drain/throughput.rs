@@ -94,6 +94,11 @@ fn add(table: &mut Table, column: usize, form: Form, sink: &Sink, cpu: Duration)
         ),
         ("a message", "bytes", bytes / messages, &[]),
     ];
+    if form == Form::Syslog {
+        let records = tally.records as f64;
+        let many = &[Target::AtLeast(2.0)];
+        figures.push(("messages in a TLS record", "", messages / records, many));
+    }
     if form == Form::HttpsGzip {
         let ratio = bytes / tally.body_bytes as f64;
         figures.push(("compressed to a part of", "", ratio, &[Target::AtLeast(3.8)]));
