@@ -5,11 +5,14 @@ pub(crate) mod datadog;
 pub(crate) mod elasticsearch;
 mod http;
 pub(crate) mod https_post;
+pub(crate) mod insightops;
 pub(crate) mod logdna;
 pub(crate) mod loki;
 pub(crate) mod otlp_http;
+pub(crate) mod papertrail;
 pub(crate) mod s3;
 pub(crate) mod slack;
+pub(crate) mod solarwinds;
 pub(crate) mod splunk_hec;
 pub(crate) mod sumologic;
 pub(crate) mod syslog_tls;
@@ -56,11 +59,18 @@ pub(crate) struct Failure {
     /// What of the batch was not delivered, to be sent in its place, where it was divided: the failure is the
     /// first one's.
     pub(crate) left: Option<Vec<Batch>>,
+    /// The endpoint may have taken some of it all the same.
+    pub(crate) in_doubt: bool,
 }
 
 impl Failure {
     pub(crate) fn new(remedy: Remedy, message: impl Into<String>) -> Self {
-        Self { remedy, message: message.into(), left: None }
+        Self { remedy, message: message.into(), left: None, in_doubt: false }
+    }
+
+    /// The endpoint may have taken some of it all the same.
+    pub(crate) fn in_doubt(self) -> Self {
+        Self { in_doubt: true, ..self }
     }
 }
 

@@ -1,22 +1,18 @@
 //! A drain's row to the parts of its pipeline.
 
-use destinations::{
-    self as config, BodyFormat, Credentials, Framing, InsightOps, Keys, Kind, Options, Papertrail,
-    SolarWinds, TokenPlace,
-};
+use destinations::{self as config, Credentials, Kind, Options};
 use model::{OpenError, Source};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use store::leases::WorkableDrain;
+use store::leases::{DrainOutline, WorkableDrain};
 
 use crate::batch::{BatchLimits, Gathering};
 use crate::destination::syslog_tls::SyslogTls;
 use crate::destination::{
-    Destination, HttpConfigError, datadog, elasticsearch, https_post, logdna, loki, otlp_http, s3,
-    slack, splunk_hec, sumologic, webhook,
+    Destination, HttpConfigError, datadog, elasticsearch, https_post, insightops, logdna, loki,
+    otlp_http, papertrail, s3, slack, solarwinds, splunk_hec, sumologic, webhook,
 };
 use crate::encode::Encode;
-use crate::encode::json::JsonEncoder;
 use crate::encode::syslog::SyslogEncoder;
 use crate::lines::{Cuts, Shaper, Wanted};
 use crate::pipeline::Context;
@@ -26,12 +22,6 @@ use crate::tls::{Endpoint, TlsConfigError};
 const LARGEST_SYSLOG_BATCH: usize = 128 * 1024;
 /// Of bytes of all lines that have not ended.
 const LARGEST_OPEN: usize = 128 * 1024;
-/// Of bytes of a line: Papertrail takes messages of 100,000 bytes (help.papertrailapp.com,
-/// "Troubleshooting remote syslog reachability"); the header takes some of them.
-const PAPERTRAIL_LINE: usize = 96 * 1024;
-/// Of bytes of a line: Rapid7's own clients split at 65,536 characters (their repository `r7insight_java`); what
-/// JSON adds is in it.
-const INSIGHTOPS_LINE: usize = 8 * 1024;
 
 /// What a pipeline is made of.
 pub(crate) struct Drain {
@@ -70,19 +60,19 @@ pub(crate) enum DrainError {
 }
 
 /// The sources that a drain takes.
-pub(crate) fn sources(row: &WorkableDrain) -> Vec<Source> {
+pub(crate) fn sources(outline: &DrainOutline) -> Vec<Source> {
     [
-        (row.drain_apps, Source::App),
-        (row.drain_databases, Source::Database),
-        (row.drain_ephemeral_sessions, Source::EphemeralSession),
-        (row.drain_activity, Source::Activity),
+        (outline.drain_apps, Source::App),
+        (outline.drain_databases, Source::Database),
+        (outline.drain_ephemeral_sessions, Source::EphemeralSession),
+        (outline.drain_activity, Source::Activity),
     ]
     .into_iter()
     .filter_map(|(wanted, source)| wanted.then_some(source))
     .collect()
 }
 
-/// Checks a drain's configuration and makes its parts; connects to nothing.
+/// Checks a drain's configuration and makes its parts; connects to nothing. It wants nothing yet.
 pub(crate) fn prepare(context: &Context, row: &WorkableDrain) -> Result<Drain, DrainError> {
     let kind = Kind::from_kept(&row.kind).ok_or_else(|| DrainError::Kind(row.kind.clone()))?;
     let config = config::Destination::from_kept(kind, row.destination.clone())
@@ -103,7 +93,7 @@ pub(crate) fn prepare(context: &Context, row: &WorkableDrain) -> Result<Drain, D
     let start = options.multiline_start.as_deref().map(config::regex).transpose();
     let shaper = Shaper::new(&options).map_err(DrainError::Pattern)?;
     let wanted = Wanted {
-        sources: sources(row),
+        sources: Vec::new(),
         apps: options.apps,
         databases: options.databases,
         multiline_start: start.map_err(DrainError::Pattern)?,
@@ -163,13 +153,10 @@ fn parts(
     let environment = row.environment_handle.as_str();
     let unlimited = BatchLimits { bytes: usize::MAX, lines: usize::MAX };
     let any = usize::MAX;
-    let token = credentials.token.as_ref().map(|token| token.expose().as_str());
-    let in_data = token.map(|token| format!("{token}@41058"));
-    let syslog =
-        |framing, token| -> Box<dyn Encode> { Box::new(SyslogEncoder::new(framing, token)) };
     Ok(match config {
         config::Destination::SyslogTlsTcp(config) => {
-            let token = token.map(|token| (token, config.token));
+            let token = credentials.token.as_ref();
+            let token = token.map(|token| (token.expose().as_str(), config.token));
             let endpoint = Endpoint::new(
                 &config.host,
                 config.port,
@@ -177,28 +164,23 @@ fn parts(
                 config.ca_certificates.as_deref(),
                 credentials,
             )?;
-            stream(context, endpoint, any, syslog(config.framing, token))
+            let encoder = Box::new(SyslogEncoder::new(config.framing, token));
+            stream(context, any, (encoder, endpoint))
         }
-        config::Destination::Papertrail(Papertrail { host, port, ca_certificates }) => {
-            let endpoint =
-                Endpoint::new(host, *port, host, ca_certificates.as_deref(), credentials)?;
-            stream(context, endpoint, PAPERTRAIL_LINE, syslog(Framing::Lf, None))
+        config::Destination::Papertrail(config) => {
+            let made = papertrail::prepare(config, credentials)?;
+            stream(context, papertrail::LINE_BYTES, made)
         }
-        config::Destination::SolarWinds(SolarWinds { host, port, ca_certificates }) => {
-            let endpoint =
-                Endpoint::new(host, *port, host, ca_certificates.as_deref(), credentials)?;
-            let token = in_data.as_deref().map(|token| (token, TokenPlace::StructuredData));
-            stream(context, endpoint, any, syslog(Framing::Lf, token))
+        config::Destination::SolarWinds(config) => {
+            let made = solarwinds::prepare(config, credentials)?;
+            stream(context, solarwinds::LINE_BYTES, made)
         }
-        config::Destination::InsightOps(InsightOps { host, port, ca_certificates }) => {
-            let endpoint =
-                Endpoint::new(host, *port, host, ca_certificates.as_deref(), credentials)?;
-            let token = token.ok_or(HttpConfigError::Missing("token"))?;
-            let encoder = JsonEncoder::new(BodyFormat::JsonLines, Keys::Spillway).after(token);
-            stream(context, endpoint, INSIGHTOPS_LINE, Box::new(encoder))
+        config::Destination::InsightOps(config) => {
+            let made = insightops::prepare(config, credentials)?;
+            stream(context, insightops::LINE_BYTES, made)
         }
         config::Destination::HttpsPost(config) => {
-            Parts::new(unlimited, any, https_post::prepare(config, credentials, egress)?)
+            Parts::new(unlimited, any, https_post::prepare(config, credentials, row.id, egress)?)
         }
         config::Destination::Datadog(config) => {
             let made = datadog::prepare(config, credentials, egress)?;
@@ -234,7 +216,9 @@ fn parts(
         }
         config::Destination::Slack(config) => {
             let made = slack::prepare(config, credentials, egress)?;
-            Parts::new(slack::LIMITS, any, made).gathered(slack::GATHERING).of_events()
+            Parts::new(slack::LIMITS, slack::LINE_BYTES, made)
+                .gathered(slack::GATHERING)
+                .of_events()
         }
         config::Destination::Webhook(config) => {
             let made = webhook::prepare(config, credentials, egress)?;
@@ -246,9 +230,8 @@ fn parts(
 /// A receiver that acknowledges nothing.
 fn stream(
     context: &Context,
-    endpoint: Endpoint,
     line_bytes: usize,
-    encoder: Box<dyn Encode>,
+    (encoder, endpoint): (Box<dyn Encode>, Endpoint),
 ) -> Parts {
     // What is confirmed is whole batches.
     let limits = BatchLimits { bytes: LARGEST_SYSLOG_BATCH, lines: usize::MAX };

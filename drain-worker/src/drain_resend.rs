@@ -51,7 +51,7 @@ pub(crate) async fn run(
                 add(&mut open, limits, id, encoded);
             } else {
                 let reason = "it was refused in another format than the drain's present one";
-                store.line_refused_again(id, reason).await?;
+                store.line_refused_again(&lease, id, reason).await?;
             }
         }
         while let Some(part) = open.pop_front() {
@@ -100,7 +100,7 @@ async fn settle(
     match failure.remedy {
         Remedy::Halve | Remedy::Isolate => {
             if let [(id, _)] = part.as_slice() {
-                store.line_refused_again(*id, &failure.message).await?;
+                store.line_refused_again(lease, *id, &failure.message).await?;
                 return Ok(());
             }
             let second = part.split_off(part.len() / 2);
@@ -114,7 +114,7 @@ async fn settle(
             let rest = part.split_off(upto);
             for (number, reason) in &lines {
                 if let Some((id, _)) = part.get(*number) {
-                    store.line_refused_again(*id, reason).await?;
+                    store.line_refused_again(lease, *id, reason).await?;
                 }
             }
             let refused: Vec<usize> = lines.into_iter().map(|(number, _)| number).collect();

@@ -76,7 +76,13 @@ async fn send_line(context: &Context, row: &WorkableDrain, trace: &mut Trace) ->
         return false;
     }
     if trace.last() == Some(Step::Answer) {
-        return true;
+        // Which may be to ask again later.
+        let begun = Instant::now();
+        let confirmed = destination.confirmed(false).await;
+        if let Err(failure) = &confirmed {
+            trace.tried(Step::Answer, false, failure.message.clone(), begun);
+        }
+        return confirmed.is_ok();
     }
     // Without an answer, that the endpoint keeps the connection is all there is to know.
     trace

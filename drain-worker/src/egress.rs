@@ -3,9 +3,13 @@
 //! A customer chooses where logs go, so a destination is hostile input. The address is vetted after
 //! it is resolved, and that address is dialled: a second lookup could answer differently.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, Shared};
+use futures_util::{FutureExt as _, TryFutureExt as _};
 use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -20,6 +24,45 @@ const MOST_ADDRESSES: usize = 4;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Egress {
     allowed: Vec<IpNet>,
+    lookups: Lookups,
+}
+
+/// Lookups of names that go on. One of a name keeps a thread until the name server has answered, who may
+/// take minutes; of the same name there is no second one beside it.
+#[derive(Clone, Default)]
+struct Lookups(Arc<Mutex<HashMap<(String, u16), Lookup>>>);
+
+type Lookup = Shared<BoxFuture<'static, Result<Vec<SocketAddr>, String>>>;
+
+impl Lookups {
+    async fn look_up(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+        let name = (host.to_owned(), port);
+        let lookup =
+            self.going_on().entry(name.clone()).or_insert_with(|| new_lookup(&name)).clone();
+        // Losing this leaves it to whoever asks next.
+        let found = lookup.clone().await;
+        let mut going_on = self.going_on();
+        if going_on.get(&name).is_some_and(|one| one.ptr_eq(&lookup)) {
+            going_on.remove(&name);
+        }
+        found
+    }
+
+    fn going_on(&self) -> MutexGuard<'_, HashMap<(String, u16), Lookup>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn new_lookup(name: &(String, u16)) -> Lookup {
+    let (host, port) = name.clone();
+    let found = async move { tokio::net::lookup_host((host, port)).await.map(Iterator::collect) };
+    found.map_err(|error| error.to_string()).boxed().shared()
+}
+
+impl std::fmt::Debug for Lookups {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} lookups", self.going_on().len())
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -37,8 +80,8 @@ pub(crate) enum EgressError {
 
 impl Egress {
     /// Public addresses, and the networks that the operator opens.
-    pub(crate) const fn new(allowed: Vec<IpNet>) -> Self {
-        Self { allowed }
+    pub(crate) fn new(allowed: Vec<IpNet>) -> Self {
+        Self { allowed, lookups: Lookups::default() }
     }
 
     /// The addresses of `host`, a name or an address, that may be dialled.
@@ -49,12 +92,20 @@ impl Egress {
     ) -> Result<Vec<SocketAddr>, EgressError> {
         let failed = |reason: String| EgressError::Resolve { host: host.to_owned(), reason };
         let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let addresses: Vec<SocketAddr> =
-            timeout(RESOLVE_DEADLINE, tokio::net::lookup_host((literal.unwrap_or(host), port)))
-                .await
-                .map_err(|_| failed(format!("no answer within {RESOLVE_DEADLINE:?}")))?
-                .map_err(|error| failed(error.to_string()))?
-                .collect();
+        let lookup = self.lookups.look_up(literal.unwrap_or(host), port);
+        let addresses = timeout(RESOLVE_DEADLINE, lookup)
+            .await
+            .map_err(|_| failed(format!("no answer within {RESOLVE_DEADLINE:?}")))?
+            .map_err(failed)?;
+        self.vet_all(host, addresses)
+    }
+
+    /// Those of a name's addresses that may be dialled.
+    fn vet_all(
+        &self,
+        host: &str,
+        addresses: Vec<SocketAddr>,
+    ) -> Result<Vec<SocketAddr>, EgressError> {
         let mut refused = None;
         let mut vetted = Vec::new();
         for address in addresses {
@@ -68,7 +119,10 @@ impl Egress {
             Some((address, why)) => {
                 Err(EgressError::Refused { host: host.to_owned(), address, why })
             }
-            None => Err(failed("it has no address".to_owned())),
+            None => {
+                let reason = "it has no address".to_owned();
+                Err(EgressError::Resolve { host: host.to_owned(), reason })
+            }
         }
     }
 
@@ -115,7 +169,8 @@ fn refusal_v4(address: Ipv4Addr) -> Option<&'static str> {
         [0, ..] => "unspecified",
         [127, ..] => "loopback",
         [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => "private",
-        [169, 254, 169, 254] => "a cloud's metadata service",
+        // Those of most clouds, and Azure's WireServer (learn.microsoft.com, "What is IP address 168.63.129.16?").
+        [169, 254, 169, 254] | [168, 63, 129, 16] => "a cloud's metadata service",
         [169, 254, ..] => "link-local",
         [100, 64..=127, ..] => "shared address space (CGNAT)",
         [192, 0, 0, _] | [192, 88, 99, _] => "reserved for protocols",
@@ -175,6 +230,7 @@ mod tests {
             "192.168.1.1",
             "169.254.169.254",
             "169.254.1.1",
+            "168.63.129.16",
             "100.64.0.1",
             "100.127.255.255",
             "192.0.2.1",
@@ -214,6 +270,55 @@ mod tests {
         assert!(egress.vet("10.1.2.3".parse().unwrap()).is_ok());
         assert!(egress.vet("::ffff:10.1.2.3".parse().unwrap()).is_ok());
         assert!(egress.vet("10.2.2.3".parse().unwrap()).is_err());
+    }
+
+    #[tokio::test]
+    async fn other_spellings_and_names_of_an_address_are_refused_as_it_is() {
+        for host in [
+            "localhost",
+            "127.1",
+            "2130706433",
+            "0x7f000001",
+            "0177.0.0.1",
+            "0x7f.1",
+            "0",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+            "[::ffff:7f00:1]",
+            "2852039166",
+            "10.1",
+        ] {
+            let resolved = Egress::default().resolve(host, 443).await;
+            assert!(matches!(resolved, Err(EgressError::Refused { .. })), "{host}: {resolved:?}");
+        }
+    }
+
+    #[test]
+    fn of_a_name_s_addresses_only_those_that_are_public_are_dialled() {
+        let address = |text: &str| -> SocketAddr { text.parse().unwrap() };
+        let public = address("1.1.1.1:443");
+        let mixed = vec![address("127.0.0.1:443"), public, address("[fd00::1]:443")];
+        let egress = Egress::default();
+        assert_eq!(egress.vet_all("rebound.example.com", mixed.clone()).unwrap(), [public]);
+        let private = mixed.into_iter().filter(|one| *one != public).collect();
+        let error = egress.vet_all("rebound.example.com", private).unwrap_err();
+        assert!(matches!(error, EgressError::Refused { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_being_looked_up_is_not_looked_up_beside() {
+        let lookups = Lookups::default();
+        let name = ("a.example.com".to_owned(), 443);
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let slow = answered.map_err(|_| String::new()).boxed().shared();
+        lookups.going_on().insert(name.clone(), slow);
+        let waits = async || lookups.look_up("a.example.com", 443).await;
+        assert!(timeout(Duration::from_millis(20), waits()).await.is_err());
+        assert_eq!(lookups.going_on().len(), 1);
+        let found = vec![SocketAddr::from(([1, 1, 1, 1], 443))];
+        answer.send(found.clone()).unwrap();
+        assert_eq!(waits().await, Ok(found));
+        assert!(lookups.going_on().is_empty());
     }
 
     #[tokio::test]

@@ -38,7 +38,7 @@ pub(crate) fn tags(line: &Line<'_>) -> Vec<(Cow<'static, str>, String)> {
     all.extend(origin_tags(line.origin));
     all.push((Tag::Event, line.event.to_owned()));
     if let Some(span) = line.span {
-        all.push((Tag::Stream, span.channel.as_str().to_owned()));
+        all.extend(span.channel.map(|channel| (Tag::Stream, channel.as_str().to_owned())));
         all.push((Tag::Offset, span.offset.to_string()));
         all.push((Tag::Length, span.length.to_string()));
     }
@@ -79,8 +79,9 @@ pub(crate) fn service(origin: &Origin) -> &str {
 
 /// How severe a line is. Programs write progress and prompts to standard error, so that is no warning.
 pub(crate) fn severity(line: &Line<'_>) -> Severity {
-    line.extras.severity.unwrap_or(match line.span {
-        Some(span) if span.channel == Channel::Stderr => Severity::Notice,
+    let channel = line.span.and_then(|span| span.channel);
+    line.extras.severity.unwrap_or(match channel {
+        Some(Channel::Stderr) => Severity::Notice,
         _ => Severity::Info,
     })
 }

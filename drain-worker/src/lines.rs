@@ -161,6 +161,24 @@ fn limit_cut(piece: &[u8], cuts: Cuts) -> Cut {
     Cut { length: if cut == 0 { piece.len() } else { cut }, continued: true }
 }
 
+/// Divides what is one line, whatever is in it, at the limit; says of each piece whether it goes on.
+fn pieces(mut rest: &[u8], limit: usize) -> impl Iterator<Item = (&[u8], bool)> {
+    let cuts = Cuts { limit, redraws: Redraws::Keep };
+    let mut is_done = false;
+    std::iter::from_fn(move || {
+        if is_done {
+            return None;
+        }
+        let Some(head) = rest.get(..limit).filter(|head| head.len() < rest.len()) else {
+            is_done = true;
+            return Some((rest, false));
+        };
+        let (piece, after) = rest.split_at(limit_cut(head, cuts).length);
+        rest = after;
+        Some((piece, true))
+    })
+}
+
 /// What a piece says: without its line end and without the CRs of redraws; of several redraws, the
 /// last that is not empty.
 fn text(piece: &[u8]) -> &[u8] {

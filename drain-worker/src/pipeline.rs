@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use log_stream::{LogStream, Pages};
 use model::{Environment, Id};
 use store::Store;
-use store::leases::Lease;
+use store::leases::{DrainOutline, Lease, WorkableDrain};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -60,7 +60,8 @@ const FINISH: Duration = Duration::from_secs(3);
 /// Runs a drain until `stop`, or until its lease is lost.
 pub(crate) async fn run(
     context: Context,
-    row: store::leases::WorkableDrain,
+    outline: DrainOutline,
+    row: WorkableDrain,
     lease: Lease,
     until: watch::Receiver<Instant>,
     stop: CancellationToken,
@@ -70,11 +71,15 @@ pub(crate) async fn run(
     let stop = stop.child_token();
     let mut tasks = JoinSet::new();
     let environment = row.environment_id;
-    let sources = drain::sources(&row);
-    match drain::prepare(&context, &row) {
-        Ok(drain) => {
+    let sources = drain::sources(&outline);
+    let prepared = drain::prepare(&context, &row);
+    // It may be large, and is not needed any more.
+    drop(row);
+    match prepared {
+        Ok(mut drain) => {
+            drain.wanted.sources.clone_from(&sources);
             let (context, status, stop) = (context.clone(), status.clone(), stop.clone());
-            let (pass_over, paused) = (PassOver::of(&row), row.paused);
+            let (pass_over, paused) = (PassOver::of(&outline), outline.paused);
             let place = Place { environment, pass_over, paused, lease, until };
             tasks.spawn(work(context, drain, place, status, stop));
         }

@@ -10,10 +10,10 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use model::{Drain, Id, Worker};
+use model::{Drain, Id, Source, Worker};
 use service::Shutdown;
-use store::StoreError;
-use store::leases::{DrainNews, WorkableDrain};
+use store::leases::{DrainNews, DrainOutline};
+use store::{Store, StoreError};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -44,6 +44,8 @@ pub(crate) struct Supervisor {
     resends: JoinSet<Option<Id<Drain>>>,
     resending: HashMap<Id<Drain>, AbortHandle>,
     resend_failed: HashMap<Id<Drain>, Instant>,
+    /// How far paused drains are behind.
+    paused: JoinSet<()>,
     paused_reported: Option<Instant>,
     forgotten: Option<Instant>,
 }
@@ -70,6 +72,7 @@ impl Supervisor {
             resends: JoinSet::new(),
             resending: HashMap::new(),
             resend_failed: HashMap::new(),
+            paused: JoinSet::new(),
             paused_reported: None,
             forgotten: None,
         }
@@ -129,7 +132,7 @@ impl Supervisor {
             Some(listener) => while let Some(Ok(())) = listener.next().now_or_never() {},
             None => *news = Some(self.context.store.drain_news().await?),
         }
-        let drains = self.context.store.workable_drains().await?;
+        let drains = self.context.store.drain_outlines().await?;
         let rows: HashMap<_, _> = drains.iter().map(|row| (row.id, row)).collect();
         for (drain, running) in &self.running {
             let wanted = rows.get(drain).is_some_and(|row| {
@@ -156,10 +159,10 @@ impl Supervisor {
                 self.start(row).await?;
             }
         }
-        self.test(&rows).await?;
+        self.test().await?;
         self.test_configurations().await?;
-        self.resend(&rows).await?;
-        self.report_paused(&drains).await?;
+        self.resend().await?;
+        self.report_paused(&drains);
         if self.forgotten.is_none_or(|at| at.elapsed() >= FORGET_EVERY) {
             self.forgotten = Some(Instant::now());
             self.context.store.forget_drain_history().await?;
@@ -183,36 +186,40 @@ impl Supervisor {
         }
     }
 
-    /// A paused drain's backlog grows although nobody works on it.
-    async fn report_paused(&mut self, drains: &[WorkableDrain]) -> Result<(), StoreError> {
-        if self.paused_reported.is_some_and(|at| at.elapsed() < PAUSED_EVERY) {
-            return Ok(());
+    /// A paused drain's backlog grows although nobody works on it. There may be many, and leases are to be
+    /// renewed meanwhile.
+    fn report_paused(&mut self, drains: &[DrainOutline]) {
+        while self.paused.try_join_next().is_some() {}
+        let is_early = self.paused_reported.is_some_and(|at| at.elapsed() < PAUSED_EVERY);
+        if is_early || !self.paused.is_empty() {
+            return;
         }
         self.paused_reported = Some(Instant::now());
-        for row in drains.iter().filter(|row| row.paused) {
-            let lag = lag_of(&self.context.store, row.id, &drain::sources(row)).await?;
-            self.context
-                .store
-                .report_paused_lag(row.id, (lag.records, lag.bytes, lag.seconds))
-                .await?;
-        }
-        Ok(())
+        let paused = drains.iter().filter(|row| row.paused);
+        let paused: Vec<_> = paused.map(|row| (row.id, drain::sources(row))).collect();
+        let store = self.context.store.clone();
+        self.paused.spawn(async move {
+            if let Err(error) = report_paused(&store, paused).await {
+                tracing::debug!("how far paused drains are behind cannot be told: {error}");
+            }
+        });
     }
 
-    async fn start(&mut self, row: &WorkableDrain) -> Result<(), StoreError> {
-        let Some(lease) = self.leases.take(row.id).await? else { return Ok(()) };
+    async fn start(&mut self, outline: &DrainOutline) -> Result<(), StoreError> {
+        let drain = outline.id;
+        let Some(lease) = self.leases.take(drain).await? else { return Ok(()) };
+        // What was changed since then raises the revision, so that it is started anew.
+        let Some(row) = self.context.store.workable_drain(drain).await? else { return Ok(()) };
         let stop = CancellationToken::new();
-        let (context, row_copy, token) = (self.context.clone(), row.clone(), stop.clone());
-        let until = self.leases.until();
+        let (context, outline, token) = (self.context.clone(), outline.clone(), stop.clone());
+        let (revision, generation) = (outline.revision, lease.generation);
+        let (pass_over, until) = (PassOver::of(&outline), self.leases.until());
         let task = self.pipelines.spawn(async move {
-            let drain = row_copy.id;
-            pipeline::run(context, row_copy, lease, until, token).await;
+            pipeline::run(context, outline, row, lease, until, token).await;
             drain
         });
-        let (revision, generation) = (row.revision, lease.generation);
-        let pass_over = PassOver::of(row);
         let running = Running { revision, generation, pass_over, stop, task, given_up: false };
-        self.running.insert(row.id, running);
+        self.running.insert(drain, running);
         Ok(())
     }
 
@@ -231,16 +238,16 @@ impl Supervisor {
         self.testing.values().any(|tested| *tested == drain)
     }
 
-    async fn test(&mut self, rows: &HashMap<Id<Drain>, &WorkableDrain>) -> Result<(), StoreError> {
+    async fn test(&mut self) -> Result<(), StoreError> {
         for wish in self.context.store.open_drain_tests().await? {
-            let Some(row) = rows.get(&wish.drain) else { continue };
             // The lease decides which worker sends the line; a paused drain is taken for the test.
             if self.testing.contains_key(&wish.id) || self.leases.take(wish.drain).await?.is_none()
             {
                 continue;
             }
+            let Some(row) = self.context.store.workable_drain(wish.drain).await? else { continue };
             self.testing.insert(wish.id, wish.drain);
-            let (context, row) = (self.context.clone(), (*row).clone());
+            let context = self.context.clone();
             self.tests.spawn(async move {
                 drain_test::run(&context, &row, wish.id).await;
                 wish.id
@@ -262,10 +269,7 @@ impl Supervisor {
     }
 
     /// Sends refused lines again, of drains that are this worker's.
-    async fn resend(
-        &mut self,
-        rows: &HashMap<Id<Drain>, &WorkableDrain>,
-    ) -> Result<(), StoreError> {
+    async fn resend(&mut self) -> Result<(), StoreError> {
         self.resending.retain(|drain, task| {
             // It goes with the drain's pipeline, and so with its lease.
             if !self.running.contains_key(drain) {
@@ -275,15 +279,14 @@ impl Supervisor {
         });
         self.resend_failed.retain(|_, at| at.elapsed() < RESEND_AGAIN);
         for drain in self.context.store.drains_to_resend().await? {
-            let (Some(row), Some(lease)) = (rows.get(&drain), self.leases.get(drain)) else {
-                continue;
-            };
+            let Some(lease) = self.leases.get(drain) else { continue };
             let waits =
                 self.resending.contains_key(&drain) || self.resend_failed.contains_key(&drain);
             if waits || !self.running.contains_key(&drain) {
                 continue;
             }
-            let (context, row) = (self.context.clone(), (*row).clone());
+            let Some(row) = self.context.store.workable_drain(drain).await? else { continue };
+            let context = self.context.clone();
             let task = self.resends.spawn(async move {
                 let failed = drain_resend::run(&context, &row, lease).await.inspect_err(|error| {
                     tracing::warn!(%drain, "{error}");
@@ -318,8 +321,19 @@ impl Supervisor {
     }
 }
 
+async fn report_paused(
+    store: &Store,
+    paused: Vec<(Id<Drain>, Vec<Source>)>,
+) -> Result<(), StoreError> {
+    for (drain, sources) in paused {
+        let lag = lag_of(store, drain, &sources).await?;
+        store.report_paused_lag(drain, (lag.records, lag.bytes, lag.seconds)).await?;
+    }
+    Ok(())
+}
+
 /// Whether a drain needs a pipeline. A paused one does where the retention horizon has overtaken it.
-fn has_work(row: &WorkableDrain) -> bool {
+fn has_work(row: &DrainOutline) -> bool {
     !row.paused || row.drop_to_xid.is_some()
 }
 

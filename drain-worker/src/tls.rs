@@ -1,6 +1,6 @@
 //! TLS to endpoints: 1.2 and later, the endpoint's certificate always checked.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use destinations::Credentials;
@@ -160,13 +160,24 @@ impl std::fmt::Debug for Endpoint {
     }
 }
 
-fn roots(ca_certificates: Option<&str>) -> Result<RootCertStore, TlsConfigError> {
+/// The authorities that the system trusts, once for all drains: they are some hundred KiB.
+fn system_roots() -> Result<Arc<RootCertStore>, TlsConfigError> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    if let Some(roots) = ROOTS.get() {
+        return Ok(roots.clone());
+    }
     let mut roots = RootCertStore::empty();
-    let Some(pem) = ca_certificates else {
-        // Some of a system's certificates may be unusable; those that are not are enough.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        return if roots.is_empty() { Err(TlsConfigError::NoSystemRoots) } else { Ok(roots) };
-    };
+    // Some of a system's certificates may be unusable; those that are not are enough.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err(TlsConfigError::NoSystemRoots);
+    }
+    Ok(ROOTS.get_or_init(|| Arc::new(roots)).clone())
+}
+
+fn roots(ca_certificates: Option<&str>) -> Result<Arc<RootCertStore>, TlsConfigError> {
+    let Some(pem) = ca_certificates else { return system_roots() };
+    let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
         let certificate =
             certificate.map_err(|error| TlsConfigError::Certificates(error.to_string()))?;
@@ -175,5 +186,5 @@ fn roots(ca_certificates: Option<&str>) -> Result<RootCertStore, TlsConfigError>
     if roots.is_empty() {
         return Err(TlsConfigError::Certificates("no certificate in PEM form in it".to_owned()));
     }
-    Ok(roots)
+    Ok(Arc::new(roots))
 }

@@ -32,6 +32,12 @@ pub(crate) struct Trace {
     /// What was connected to, if that was done.
     #[serde(skip)]
     pub(crate) peer: Option<Peer>,
+    /// A request was sent again at once, because the connection that it had been sent over had ended.
+    #[serde(skip)]
+    pub(crate) sent_again: bool,
+    /// Lines of such requests.
+    #[serde(skip)]
+    pub(crate) repeated: usize,
 }
 
 /// The other end of a connection.

@@ -261,7 +261,7 @@ pub(crate) async fn resend(
     let count = lines.map_or(1, <[_]>::len);
     checks.rule((1..=MOST_RESENT).contains(&count), "ids", "must be 1 to 1000, or left out");
     checks.finish()?;
-    Ok(app.store.ask_resend(permit.thing().id, lines).await?)
+    Ok(app.store.ask_resend(permit.thing().id, lines, permit.user()).await?)
 }
 
 /// Has a worker send a test line and waits for how that went.

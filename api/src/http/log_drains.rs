@@ -54,7 +54,8 @@ struct LogDrain {
     last_error: Option<String>,
     #[serde(with = "time::serde::rfc3339::option")]
     last_error_at: Option<OffsetDateTime>,
-    /// Records that it has yet to deliver.
+    /// Records of its sources that it has yet to deliver; those that its lists or options leave out are
+    /// among them. Of 10,000 blocks of the log stream: where more wait, there are more.
     lag_records: i64,
     /// Bytes that these have, before compression.
     lag_bytes: i64,
@@ -73,7 +74,8 @@ struct LogDrain {
     redacted_lines: i64,
     /// Records that it was told to leave out.
     skipped_records: i64,
-    /// Records that the environment's retention horizon has passed before they were delivered.
+    /// Records of its sources that the environment's retention horizon has passed before they were
+    /// delivered, and refused lines that were kept for as long as records are.
     dropped_records: i64,
     /// What was delivered in the last minute.
     last_minute: Delivered,

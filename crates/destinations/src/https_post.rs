@@ -48,7 +48,8 @@ pub enum Keys {
     #[default]
     Spillway,
     /// As in the JSON of Aptible's HTTPS drains: `@timestamp`, `log`, `stream`, `time`, `offset`,
-    /// `layer`, `service`, `app`, `app_id`, `source`, all of them text; and Spillway's others.
+    /// `layer`, `service`, `app`, `app_id`, `source`, `host`, `container`, all of them text; and
+    /// Spillway's others.
     Aptible,
 }
 

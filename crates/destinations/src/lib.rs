@@ -159,7 +159,7 @@ kinds! {
         ("client_key", Wanted::Optional),
     ];
     /// Batches in HTTPS POST requests.
-    HttpsPost "https_post" (HttpsPost): &[
+    HttpsPost "https_post" or "https" (HttpsPost): &[
         ("headers", Wanted::Optional),
         ("token", Wanted::Optional),
         ("username", Wanted::Optional),

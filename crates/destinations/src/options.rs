@@ -31,8 +31,8 @@ pub struct Options {
     /// The databases whose lines it takes; all, if left out.
     #[schema(value_type = Option<AnySelection>)]
     pub databases: Option<Selection<Database>>,
-    /// Leaves out lines of which it is known that they are less severe: by what wrote them, or by the
-    /// field `level`, `severity` or `lvl` where JSON is parsed.
+    /// Leaves out lines that say that they are less severe: by the field `level`, `severity` or `lvl` of
+    /// JSON, with `parse_json`. Lines that do not say are sent.
     pub minimum_severity: Option<Severity>,
     /// A regular expression: a line of output that it does not match goes on the line before it, as in a
     /// stack trace. A line ends at the next one that it matches, at a pause or at the length limit.

@@ -94,6 +94,7 @@ fn a_kind_has_one_name_and_takes_others() {
         assert_eq!(Kind::from_kept(kind.as_str()), Some(kind));
         assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
     }
+    assert_eq!(serde_json::from_value::<Kind>(json!("https")).unwrap(), Kind::HttpsPost);
     for alias in ["elasticsearch_database", "opensearch"] {
         assert_eq!(serde_json::from_value::<Kind>(json!(alias)).unwrap(), Kind::Elasticsearch);
     }

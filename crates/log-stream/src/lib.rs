@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
@@ -88,4 +89,16 @@ pub trait LogStream: Send + Sync + 'static {
         environment: Id<Environment>,
         from: Position,
     ) -> BoxStream<'static, Result<(Position, Block), ReadError>>;
+
+    /// The same, but what is new may come a second late while `leisure` is set: many readers that are in no
+    /// hurry do not hold up those that are.
+    fn read_at_leisure(
+        &self,
+        environment: Id<Environment>,
+        from: Position,
+        leisure: Arc<AtomicBool>,
+    ) -> BoxStream<'static, Result<(Position, Block), ReadError>> {
+        drop(leisure);
+        self.read(environment, from)
+    }
 }

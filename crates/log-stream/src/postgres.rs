@@ -6,6 +6,7 @@
 //! any more. A transaction that writes something else does not hold them back: an append is the first thing that
 //! its transaction writes, so that its lock on the table is seen before its id.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -239,11 +240,20 @@ impl LogStream for PostgresStream {
         environment: Id<Environment>,
         from: Position,
     ) -> BoxStream<'static, Result<(Position, Block), ReadError>> {
+        self.read_at_leisure(environment, from, Arc::default())
+    }
+
+    fn read_at_leisure(
+        &self,
+        environment: Id<Environment>,
+        from: Position,
+        leisure: Arc<AtomicBool>,
+    ) -> BoxStream<'static, Result<(Position, Block), ReadError>> {
         self.inner.listener.get_or_init(|| {
             let mut tasks = JoinSet::new();
             tasks.spawn(Arc::clone(&self.inner.wakes).run(self.inner.dialer.clone()));
             tasks
         });
-        tail::follow(Arc::clone(&self.inner), environment, from)
+        tail::follow(Arc::clone(&self.inner), environment, from, leisure)
     }
 }

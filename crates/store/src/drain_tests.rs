@@ -169,13 +169,8 @@ impl Store {
                  t.configuration ->> 'kind' as kind,
                  t.configuration -> 'settings' -> 'destination' as destination,
                  coalesce(t.sealed_credentials, d.sealed_credentials) as sealed_credentials,
-                 true as drain_apps, true as drain_databases, true as drain_ephemeral_sessions,
-                 true as drain_activity,
                  'strip' as control_sequences, 'keep' as redraws,
-                 t.configuration -> 'settings' -> 'options' as options,
-                 false as paused, 0::bigint as revision, null::bigint as skip_to_xid,
-                 null::bigint as skip_to_seq, null::bigint as drop_to_xid,
-                 null::bigint as drop_to_seq
+                 t.configuration -> 'settings' -> 'options' as options
              from claimed t join environments e on e.id = t.environment_id
                  left join log_drains d on d.id = t.drain_id
                      and d.revision = (t.configuration ->> 'revision')::bigint",

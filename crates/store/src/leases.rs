@@ -13,8 +13,7 @@ use uuid::Uuid;
 
 use crate::{Store, StoreError};
 
-/// A drain as a worker needs it.
-#[allow(clippy::struct_excessive_bools, reason = "the switches of the table")]
+/// What of a drain a worker needs to work on it.
 #[derive(Debug, Clone, FromRow)]
 pub struct WorkableDrain {
     /// Its id.
@@ -38,6 +37,21 @@ pub struct WorkableDrain {
     pub destination: Value,
     /// Sealed to the workers' key.
     pub sealed_credentials: Option<Vec<u8>>,
+    /// `keep` or `strip`.
+    pub control_sequences: String,
+    /// `keep` or `last`.
+    pub redraws: String,
+    /// Which lines it takes, and what becomes of them.
+    pub options: Value,
+}
+
+/// What of a drain is looked at again and again.
+#[allow(clippy::struct_excessive_bools, reason = "the switches of the table")]
+#[derive(Debug, Clone, FromRow)]
+pub struct DrainOutline {
+    /// Its id.
+    #[sqlx(try_from = "Uuid")]
+    pub id: Id<Drain>,
     /// Whether it takes apps' records.
     pub drain_apps: bool,
     /// Whether it takes databases' records.
@@ -46,12 +60,6 @@ pub struct WorkableDrain {
     pub drain_ephemeral_sessions: bool,
     /// Whether it takes records of activity.
     pub drain_activity: bool,
-    /// `keep` or `strip`.
-    pub control_sequences: String,
-    /// `keep` or `last`.
-    pub redraws: String,
-    /// Which lines it takes, and what becomes of them.
-    pub options: Value,
     /// What it is to leave out: everything up to here.
     pub skip_to_xid: Option<i64>,
     /// The same: number.
@@ -90,14 +98,26 @@ impl DrainNews {
 }
 
 impl Store {
-    /// Every drain of every environment.
-    pub async fn workable_drains(&self) -> Result<Vec<WorkableDrain>, StoreError> {
+    /// A drain; None if it is gone.
+    pub async fn workable_drain(&self, id: Id<Drain>) -> Result<Option<WorkableDrain>, StoreError> {
         Ok(sqlx::query_as(
-            "select d.id, d.environment_id, e.handle as environment_handle, e.organization_id, d.handle, d.kind, d.destination, d.sealed_credentials,
-                 d.drain_apps, d.drain_databases, d.drain_ephemeral_sessions, d.drain_activity,
-                 d.control_sequences, d.redraws, d.options, d.skip_to_xid, d.skip_to_seq,
-                 dropped.xid as drop_to_xid, dropped.seq as drop_to_seq,
-                 d.paused_at is not null as paused, d.revision
+            "select d.id, d.environment_id, e.handle as environment_handle, e.organization_id,
+                 d.handle, d.kind, d.destination, d.sealed_credentials,
+                 d.control_sequences, d.redraws, d.options
+             from log_drains d join environments e on e.id = d.environment_id
+             where d.id = $1 and e.deleted_at is null",
+        )
+        .bind(id.uuid())
+        .fetch_optional(&self.pool)
+        .await?)
+    }
+
+    /// Every drain of every environment.
+    pub async fn drain_outlines(&self) -> Result<Vec<DrainOutline>, StoreError> {
+        Ok(sqlx::query_as(
+            "select d.id, d.drain_apps, d.drain_databases, d.drain_ephemeral_sessions,
+                 d.drain_activity, d.skip_to_xid, d.skip_to_seq, dropped.xid as drop_to_xid,
+                 dropped.seq as drop_to_seq, d.paused_at is not null as paused, d.revision
              from log_drains d join environments e on e.id = d.environment_id
              left join lateral (
                  select h.xid::text::bigint as xid, h.seq

@@ -150,7 +150,12 @@ pub struct LogDrainChange {
 }
 
 impl LogDrain {
-    fn changed(&self, action: &'static str, detail: String, user: Id<User>) -> Change<'_> {
+    pub(crate) fn changed(
+        &self,
+        action: &'static str,
+        detail: String,
+        user: Id<User>,
+    ) -> Change<'_> {
         Change {
             environment: self.environment_id,
             kind: "log_drain",
@@ -466,7 +471,8 @@ impl Store {
     }
 }
 
-async fn announce_and_read(
+/// Tells workers of a drain, and reads it.
+pub(crate) async fn announce_and_read(
     connection: &mut PgConnection,
     id: Id<Drain>,
 ) -> Result<Option<LogDrain>, StoreError> {

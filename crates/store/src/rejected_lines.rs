@@ -1,12 +1,14 @@
 //! Lines that endpoints refused for good, and sending them again.
 
-use model::{Drain, Id};
+use model::{Drain, Id, User};
 use serde_json::Value;
 use sqlx::FromRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::activity::record;
 use crate::leases::Lease;
+use crate::log_drains::announce_and_read;
 use crate::{Store, StoreError};
 
 /// A line that was refused.
@@ -63,6 +65,7 @@ impl Store {
         &self,
         drain: Id<Drain>,
         lines: Option<&[Uuid]>,
+        by: Id<User>,
     ) -> Result<u64, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let done = sqlx::query(
@@ -73,12 +76,13 @@ impl Store {
         .bind(lines)
         .execute(&mut *transaction)
         .await?;
-        sqlx::query("select pg_notify('spillway_drains', $1)")
-            .bind(drain.to_string())
-            .execute(&mut *transaction)
-            .await?;
+        let count = done.rows_affected();
+        if let Some(drain) = announce_and_read(&mut transaction, drain).await? {
+            let detail = format!("{count} refused lines");
+            record(&mut transaction, &drain.changed("log_drain.resent", detail, by)).await?;
+        }
         transaction.commit().await?;
-        Ok(done.rows_affected())
+        Ok(count)
     }
 }
 
@@ -133,12 +137,25 @@ impl Store {
         Ok(())
     }
 
-    /// A line was refused again.
-    pub async fn line_refused_again(&self, line: Uuid, reason: &str) -> Result<(), StoreError> {
+    /// A line was refused again. Only the drain's owner says so.
+    pub async fn line_refused_again(
+        &self,
+        lease: &Lease,
+        line: Uuid,
+        reason: &str,
+    ) -> Result<(), StoreError> {
         sqlx::query(
-            "update rejected_lines set resend_requested_at = null, reason = $2, rejected_at = now()
-             where id = $1",
+            "with lease as materialized (
+                 select drain_id from drain_leases
+                 where drain_id = $1 and worker_id = $2 and generation = $3 for share
+             )
+             update rejected_lines r
+             set resend_requested_at = null, reason = $5, rejected_at = now()
+             from lease where r.drain_id = lease.drain_id and r.id = $4",
         )
+        .bind(lease.drain.uuid())
+        .bind(lease.worker.uuid())
+        .bind(lease.generation)
         .bind(line)
         .bind(reason)
         .execute(&self.pool)

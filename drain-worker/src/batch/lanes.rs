@@ -167,12 +167,12 @@ mod tests {
         let lines = |part: &Batch| -> Vec<Vec<u8>> {
             (0..part.lines()).map(|number| part.line(number).unwrap().to_vec()).collect()
         };
-        for (bytes, most, parts) in [(50_000, usize::MAX, 11), (usize::MAX, 110, 10)] {
-            let lanes = whole.divide(4, BatchLimits { bytes, lines: most });
-            assert_eq!((lanes.len(), lanes[0].len()), (1, parts));
-            assert_eq!(lanes[0].iter().flat_map(lines).collect::<Vec<_>>(), lines(&whole));
-            let fits = |part: &Batch| part.bytes.len() <= bytes && part.lines() <= most;
-            assert!(lanes[0].iter().all(fits));
+        for (bytes, count, parts) in [(50_000, usize::MAX, 11), (usize::MAX, 110, 10)] {
+            let divided = whole.divide(4, BatchLimits { bytes, lines: count });
+            assert_eq!((divided.len(), divided[0].len()), (1, parts));
+            assert_eq!(divided[0].iter().flat_map(lines).collect::<Vec<_>>(), lines(&whole));
+            let fits = |part: &Batch| part.bytes.len() <= bytes && part.lines() <= count;
+            assert!(divided[0].iter().all(fits));
         }
     }
 

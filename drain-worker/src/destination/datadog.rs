@@ -6,13 +6,11 @@
 //! - Entries older than 18 hours are dropped by Datadog after the 202 ("Log Date Remapper").
 
 use bytes::Bytes;
-use destinations::{Credentials, Datadog as Config};
+use destinations::{Compression, Credentials, Datadog as Config};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::http::{
-    Answer, HttpClient, HttpConfigError, Packer, Post, Posting, json_line, json_list,
-};
+use super::http::{Answer, HttpClient, HttpConfigError, Post, Posting, json_line, json_list};
 use super::{Failure, Remedy};
 use crate::batch::{Batch, BatchLimits};
 use crate::egress::Egress;
@@ -41,7 +39,7 @@ pub(crate) fn prepare(
     let key = credentials.token.as_ref().ok_or(HttpConfigError::Missing("token"))?;
     client.secret_header("dd-api-key", key)?;
     let encoder = DatadogEncoder { tags: config.tags.clone() };
-    let posting = Posting::new(client, &url, "application/json", Packer::gzip(), Datadog)?;
+    let posting = Posting::new(client, &url, "application/json", Compression::Gzip, Datadog)?;
     Ok((Box::new(encoder), posting))
 }
 

@@ -10,12 +10,12 @@
 //!   404, which are about the index.
 //! - Fields have the names of the Elastic Common Schema; what it does not know is in `labels`.
 
-use destinations::{Credentials, Elasticsearch as Config};
+use destinations::{Compression, Credentials, Elasticsearch as Config};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::http::{Answer, HttpClient, HttpConfigError, Packer, Post, Posting};
+use super::http::{Answer, HttpClient, HttpConfigError, Post, Posting};
 use super::{Failure, Remedy};
 use crate::batch::{Batch, BatchLimits};
 use crate::egress::Egress;
@@ -64,8 +64,8 @@ pub(crate) fn prepare(
     let mut client = HttpClient::new(&url, config.ca_certificates.as_deref(), credentials, egress)?;
     client.answer_limit = ANSWER_LIMIT;
     client.basic_or_token(credentials, "ApiKey")?;
-    let packer = Packer::gzip();
-    let posting = Posting::new(client, &url, "application/x-ndjson", packer, Elasticsearch)?;
+    let compression = Compression::Gzip;
+    let posting = Posting::new(client, &url, "application/x-ndjson", compression, Elasticsearch)?;
     Ok((Box::new(ElasticsearchEncoder), posting))
 }
 

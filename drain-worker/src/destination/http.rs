@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use destinations::Credentials;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{
     AUTHORIZATION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, SET_COOKIE,
@@ -33,7 +34,7 @@ use crate::trace::{Step, Trace};
 mod packer;
 mod posting;
 
-pub(crate) use packer::Packer;
+pub(crate) use packer::pack;
 pub(crate) use posting::Posting;
 
 const REQUEST_DEADLINE: Duration = Duration::from_mins(1);
@@ -64,7 +65,7 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-    /// Whether the body was read to its end; else it is empty.
+    /// Whether the body was read to its end.
     pub(crate) is_whole: bool,
 }
 
@@ -218,7 +219,7 @@ impl HttpClient {
         timeout(REQUEST_DEADLINE, self.exchange(request, trace)).await.unwrap_or_else(|_| {
             self.connection = None;
             let message = format!("no answer within {REQUEST_DEADLINE:?}");
-            Err(Failure::new(Remedy::Retry(None), message))
+            Err(Failure::new(Remedy::Retry(None), message).in_doubt())
         })
     }
 
@@ -250,6 +251,7 @@ impl HttpClient {
             Ok(response) => response,
             // The endpoint may have closed an idle connection at this very moment.
             Err(_) if was_reused => {
+                trace.sent_again = true;
                 connection = self.connect(trace).await?;
                 connection.sender.send_request(request).await.map_err(|error| broken(&error))?
             }
@@ -261,13 +263,11 @@ impl HttpClient {
         trace.tried(Step::Send, true, format!("{length} bytes"), started);
         let (head, body) = response.into_parts();
         self.take_cookies(&head.headers);
+        let (body, is_whole) = read(body, self.answer_limit).await;
         // A longer answer costs the connection, for its rest would stand before the next one.
-        let body = Limited::new(body, self.answer_limit).collect().await;
-        let body = body.map(http_body_util::Collected::to_bytes).inspect(|_| {
+        if is_whole {
             self.connection = Some(connection);
-        });
-        let is_whole = body.is_ok();
-        let body = body.unwrap_or_default();
+        }
         Ok(Answer { status: head.status, headers: head.headers, body, is_whole })
     }
 
@@ -355,6 +355,25 @@ impl HttpClient {
     }
 }
 
+/// The beginning of a body, and whether it is all of it.
+async fn read(mut body: Incoming, limit: usize) -> (Bytes, bool) {
+    let mut bytes = BytesMut::new();
+    loop {
+        match body.frame().await {
+            None => return (bytes.freeze(), true),
+            Some(Err(_)) => return (bytes.freeze(), false),
+            Some(Ok(frame)) => {
+                let data = frame.into_data().unwrap_or_default();
+                let room = limit - bytes.len();
+                bytes.extend_from_slice(data.get(..room).unwrap_or(&data));
+                if data.len() > room {
+                    return (bytes.freeze(), false);
+                }
+            }
+        }
+    }
+}
+
 /// Path and query of a URL.
 pub(crate) fn uri(url: &Url) -> Result<Uri, HttpConfigError> {
     let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
@@ -366,7 +385,7 @@ fn retry(message: String) -> Failure {
 }
 
 fn broken(error: &hyper::Error) -> Failure {
-    retry(format!("the connection to the endpoint broke: {error}"))
+    retry(format!("the connection to the endpoint broke: {error}")).in_doubt()
 }
 
 /// Seconds only: the form with a date depends on two clocks.

@@ -5,16 +5,21 @@
 
 use bytes::Bytes;
 use destinations::{BodyFormat, Credentials, HttpsPost as Config};
+use hyper::header::HeaderName;
+use model::{Drain, Id};
 use serde_json::Value;
 use url::Url;
 
-use super::http::{HttpClient, HttpConfigError, Packer, Post, Posting, json_line, json_list};
+use super::http::{HttpClient, HttpConfigError, Post, Posting, json_line, json_list};
 use crate::batch::Batch;
 use crate::egress::Egress;
 use crate::encode::Encode;
 use crate::encode::json::JsonEncoder;
 use crate::encode::logplex::LogplexEncoder;
 use crate::signing::Signer;
+
+/// By which a receiver tells drains apart, where the URL does not.
+const DRAIN_TOKEN: HeaderName = HeaderName::from_static("logplex-drain-token");
 
 pub(crate) struct HttpsPost {
     format: BodyFormat,
@@ -25,6 +30,7 @@ pub(crate) struct HttpsPost {
 pub(crate) fn prepare(
     config: &Config,
     credentials: &Credentials,
+    drain: Id<Drain>,
     egress: Egress,
 ) -> Result<(Box<dyn Encode>, Posting<HttpsPost>), HttpConfigError> {
     let url = Url::parse(&config.url).map_err(|_| HttpConfigError::Url)?;
@@ -33,7 +39,7 @@ pub(crate) fn prepare(
         client.secret_header(name, value)?;
     }
     client.basic_or_token(credentials, "Bearer")?;
-    let packer = Packer::new(config.compression);
+    let compression = config.compression;
     let (content_type, encoder): (_, Box<dyn Encode>) = match config.format {
         BodyFormat::JsonLines => {
             ("application/x-ndjson", Box::new(JsonEncoder::new(config.format, config.keys)))
@@ -41,11 +47,14 @@ pub(crate) fn prepare(
         BodyFormat::JsonArray => {
             ("application/json", Box::new(JsonEncoder::new(config.format, config.keys)))
         }
-        BodyFormat::Logplex => ("application/logplex-1", Box::new(LogplexEncoder::new())),
+        BodyFormat::Logplex => {
+            client.header(DRAIN_TOKEN, &format!("d.{drain}"))?;
+            ("application/logplex-1", Box::new(LogplexEncoder::new()))
+        }
     };
     let signing = Signer::of(credentials, &mut client)?;
     let kind = HttpsPost { format: config.format, signing };
-    Ok((encoder, Posting::new(client, &url, content_type, packer, kind)?))
+    Ok((encoder, Posting::new(client, &url, content_type, compression, kind)?))
 }
 
 impl Post for HttpsPost {

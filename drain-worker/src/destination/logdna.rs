@@ -8,15 +8,13 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use destinations::{Credentials, LogDna as Config};
+use destinations::{Compression, Credentials, LogDna as Config};
 use model::Secret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::http::{
-    Answer, HttpClient, HttpConfigError, Packer, Post, Posting, json_line, json_list,
-};
+use super::http::{Answer, HttpClient, HttpConfigError, Post, Posting, json_line, json_list};
 use super::{Failure, Remedy};
 use crate::batch::{Batch, BatchLimits};
 use crate::egress::Egress;
@@ -59,7 +57,7 @@ pub(crate) fn prepare(
     client.mask(key);
     client.authorize("Basic", &Secret::new(STANDARD.encode(format!("{}:", key.expose()))))?;
     let content_type = "application/json; charset=UTF-8";
-    let posting = Posting::new(client, &url, content_type, Packer::gzip(), LogDna)?;
+    let posting = Posting::new(client, &url, content_type, Compression::Gzip, LogDna)?;
     Ok((Box::new(LogDnaEncoder), posting))
 }
 

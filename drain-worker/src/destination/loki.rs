@@ -12,14 +12,12 @@
 //!   The time itself is in `time`.
 
 use bytes::Bytes;
-use destinations::{Credentials, Loki as Config};
+use destinations::{Compression, Credentials, Loki as Config};
 use hyper::header::HeaderName;
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use super::http::{
-    Answer, HttpClient, HttpConfigError, Packer, Post, Posting, json_line, json_list,
-};
+use super::http::{Answer, HttpClient, HttpConfigError, Post, Posting, json_line, json_list};
 use super::{Failure, Remedy};
 use crate::batch::{Batch, BatchLimits};
 use crate::egress::Egress;
@@ -54,7 +52,7 @@ pub(crate) fn prepare(
     }
     let labels = config.labels.iter().map(|(name, value)| (name.clone(), value.as_str().into()));
     let encoder = LokiEncoder { labels: labels.collect() };
-    let posting = Posting::new(client, &url, "application/json", Packer::gzip(), Loki)?;
+    let posting = Posting::new(client, &url, "application/json", Compression::Gzip, Loki)?;
     Ok((Box::new(encoder), posting))
 }
 

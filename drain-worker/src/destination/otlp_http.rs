@@ -10,13 +10,13 @@
 
 use std::sync::Arc;
 
-use destinations::{Credentials, OtlpHttp as Config, Severity};
+use destinations::{Compression, Credentials, OtlpHttp as Config, Severity};
 use model::Origin;
 use prost::Message as _;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::http::{Answer, HttpClient, HttpConfigError, Packer, Post, Posting};
+use super::http::{Answer, HttpClient, HttpConfigError, Post, Posting};
 use super::{Failure, Remedy};
 use crate::batch::{Batch, BatchLimits};
 use crate::egress::Egress;
@@ -202,8 +202,8 @@ pub(crate) fn prepare(
     for (name, value) in &credentials.headers {
         client.secret_header(name, value)?;
     }
-    let packer = Packer::gzip();
-    let posting = Posting::new(client, &url, "application/x-protobuf", packer, OtlpHttp)?;
+    let compression = Compression::Gzip;
+    let posting = Posting::new(client, &url, "application/x-protobuf", compression, OtlpHttp)?;
     Ok((Box::new(OtlpEncoder { resource: None }), posting))
 }
 

@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use url::Url;
 
 use super::http::{
-    Answer, HttpClient, HttpConfigError, Packer, Taken, json_line, note, retry_after, without_nul,
+    Answer, HttpClient, HttpConfigError, Taken, json_line, note, pack, retry_after, without_nul,
 };
 use super::{Destination, Failure, Remedy};
 use crate::batch::{Batch, BatchLimits, Gathering};
@@ -49,7 +49,7 @@ pub(crate) struct S3 {
     prefix: String,
     extension: &'static str,
     options: PutOptions,
-    packer: Packer,
+    compression: Compression,
     taken: Taken,
 }
 
@@ -95,7 +95,7 @@ pub(crate) fn prepare(
         prefix: config.prefix.clone(),
         extension,
         options: attributes.into(),
-        packer: Packer::new(config.compression),
+        compression: config.compression,
         taken: Taken::default(),
     };
     Ok((Box::new(JsonEncoder::new(BodyFormat::JsonLines, Keys::Spillway)), s3))
@@ -143,7 +143,7 @@ fn store(
 #[async_trait]
 impl Destination for S3 {
     async fn send(&mut self, batch: &Batch, trace: &mut Trace) -> Result<(), Failure> {
-        let body = self.packer.pack(batch.bytes())?;
+        let body = pack(self.compression, batch.bytes())?;
         let path = Path::parse(name(&self.prefix, batch, self.extension))
             .map_err(|error| Failure::new(Remedy::Park, error.to_string()))?;
         let Self { store, requests, client, options, .. } = self;

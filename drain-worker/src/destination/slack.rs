@@ -12,12 +12,12 @@
 use bytes::Bytes;
 use std::time::Duration;
 
-use destinations::{Credentials, Slack as Config, Tag};
+use destinations::{Compression, Credentials, Slack as Config, Tag};
 use model::Secret;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::http::{Answer, HttpClient, HttpConfigError, Packer, Post, Posting, json_line};
+use super::http::{Answer, HttpClient, HttpConfigError, Post, Posting, json_line};
 use super::{Failure, Remedy};
 use crate::batch::{Batch, BatchLimits, Gathering};
 use crate::egress::Egress;
@@ -28,8 +28,8 @@ use crate::lines::Line;
 /// Of events as they are encoded, which is more than their text.
 pub(crate) const LIMITS: BatchLimits = BatchLimits { bytes: 4_000, lines: 50 };
 pub(crate) const GATHERING: Gathering = Gathering { wait: Duration::from_secs(1), hourly: false };
-/// Of characters of an event's message; the other drains have all of it.
-const LONGEST_MESSAGE: usize = 1_000;
+/// Half of what is advised: `&` is escaped, and time, place and who stand before it.
+pub(crate) const LINE_BYTES: usize = 2_000;
 
 pub(crate) struct Slack;
 
@@ -49,7 +49,7 @@ pub(crate) fn prepare(
     for part in url.path().split('/').filter(|part| part.len() >= 8) {
         client.mask(&Secret::new(part.to_owned()));
     }
-    let posting = Posting::new(client, &url, "application/json", Packer::Plain, Slack)?;
+    let posting = Posting::new(client, &url, "application/json", Compression::None, Slack)?;
     Ok((Box::new(SlackEncoder), posting))
 }
 
@@ -77,13 +77,9 @@ fn text(line: &Line<'_>) -> String {
     let session = origin.session.as_ref().filter(|_| wants);
     let who = session.map(|session| format!(" {}", session.user_email));
     let message = String::from_utf8_lossy(line.message);
-    let mut message: String = message.chars().take(LONGEST_MESSAGE + 1).collect();
-    if let Some((cut, _)) = message.char_indices().nth(LONGEST_MESSAGE) {
-        message.truncate(cut);
-        message.push('\u{2026}');
-    }
+    let goes_on = if line.span.is_some_and(|span| span.continued) { "\u{2026}" } else { "" };
     let second = time.split('.').next().unwrap_or_default();
-    let text = format!("{second}Z {place}{}: {message}", who.unwrap_or_default());
+    let text = format!("{second}Z {place}{}: {message}{goes_on}", who.unwrap_or_default());
     // A control character could begin another line, which would look like another event.
     text.replace(char::is_control, " ")
         .replace('&', "&amp;")
@@ -138,29 +134,28 @@ mod tests {
 
     use super::*;
     use crate::encode::tests::origin;
-    use crate::lines::Extras;
+    use crate::lines::{Extras, Span};
 
     #[test]
     fn an_event_is_one_line_that_mentions_nobody() {
         let origin = origin();
         let at = Timestamp::from_nanos(1_700_000_000_123_456_789);
-        let of = |message: &[u8]| {
+        let of = |message: &[u8], span| {
             text(&Line {
                 origin: &origin,
                 seq: 0,
                 at,
                 event: "exec",
-                span: None,
+                span,
                 message,
                 extras: Extras::default(),
             })
         };
         assert_eq!(
-            of(b"exec: <!channel> && a\nb\xff"),
+            of(b"exec: <!channel> && a\nb\xff", None),
             "2023-11-14T22:13:20Z production/web ada@example.com: exec: &lt;!channel&gt; &amp;&amp; a b\u{fffd}"
         );
-        let long = of("\u{20ac}".repeat(2_000).as_bytes());
-        assert_eq!(long.matches('\u{20ac}').count(), LONGEST_MESSAGE);
-        assert!(long.ends_with('\u{2026}'));
+        let span = Some(Span { channel: None, offset: 0, length: 5, continued: true });
+        assert!(of(b"exec:", span).ends_with(": exec:\u{2026}"));
     }
 }

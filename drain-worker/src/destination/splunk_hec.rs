@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use destinations::{Credentials, SplunkHec as Config};
+use destinations::{Compression, Credentials, SplunkHec as Config};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -29,7 +29,7 @@ use tokio::time::sleep;
 use url::Url;
 use uuid::Uuid;
 
-use super::http::{Answer, HttpClient, HttpConfigError, Packer, json_line, note, uri, without_nul};
+use super::http::{Answer, HttpClient, HttpConfigError, json_line, note, pack, uri, without_nul};
 use super::{Destination, Failure, Remedy};
 use crate::batch::{Batch, BatchLimits};
 use crate::egress::Egress;
@@ -62,7 +62,6 @@ pub(crate) struct SplunkHec {
     /// The channel's last id.
     last_id: Option<u64>,
     headers: HeaderMap,
-    packer: Packer,
     acknowledge: bool,
     /// The requests that the collector has taken, oldest first.
     taken: VecDeque<Taken>,
@@ -118,7 +117,6 @@ pub(crate) fn prepare(
         acknowledgements,
         last_id: None,
         headers,
-        packer: Packer::gzip(),
         acknowledge: config.acknowledge,
         taken: VecDeque::new(),
     };
@@ -274,7 +272,7 @@ impl Destination for SplunkHec {
         let Some(client) = &mut self.client else {
             return Err(Failure::new(Remedy::Retry(None), "the collector is being asked"));
         };
-        let body = self.packer.pack(batch.bytes())?;
+        let body = pack(Compression::Gzip, batch.bytes())?;
         let answer = client.post(&self.events, &self.headers, body, trace).await;
         let started = Instant::now();
         let outcome = answer.and_then(|answer| {

@@ -6,13 +6,13 @@
 //!   drops is answered 200.
 //! - The time is the first of a line, in milliseconds. Switch off the source's multi-line detection.
 
-use destinations::{Credentials, SumoLogic as Config};
+use destinations::{Compression, Credentials, SumoLogic as Config};
 use hyper::header::HeaderName;
 use model::Origin;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::http::{HttpClient, HttpConfigError, Packer, Post, Posting, json_line};
+use super::http::{HttpClient, HttpConfigError, Post, Posting, json_line};
 use crate::batch::BatchLimits;
 use crate::egress::Egress;
 use crate::encode::{Encode, service, tags};
@@ -52,7 +52,7 @@ pub(crate) fn prepare(
             client.header(HeaderName::from_static(name), value)?;
         }
     }
-    let posting = Posting::new(client, &url, "application/json", Packer::gzip(), SumoLogic)?;
+    let posting = Posting::new(client, &url, "application/json", Compression::Gzip, SumoLogic)?;
     Ok((Box::new(SumoLogicEncoder), posting))
 }
 

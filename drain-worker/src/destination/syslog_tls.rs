@@ -66,6 +66,9 @@ const FRESH: Duration = Duration::from_micros(500);
 /// Once the receiver's TCP has everything: what is left is to wait.
 const CHECK_EVERY_ACKNOWLEDGED: Duration = Duration::from_millis(250);
 
+/// Of what a receiver sends, which is thrown away.
+const MOST_HEARD: usize = 64 * 1024;
+
 /// A syslog receiver.
 #[derive(Debug)]
 pub(crate) struct SyslogTls {
@@ -91,6 +94,8 @@ struct Connection {
     receipt: Receipt,
     /// Bytes written.
     written: u64,
+    /// Bytes that came: a receiver has nothing to say.
+    heard: usize,
     /// Bytes that the receiver has surely read.
     read: u64,
     /// Bytes of confirmed batches.
@@ -246,6 +251,7 @@ impl Connection {
             looked: None,
             receipt,
             written: 0,
+            heard: 0,
             read: 0,
             confirmed: 0,
         })
@@ -285,12 +291,17 @@ impl Connection {
     fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<String> {
         let mut ignored = [0; 1024];
         loop {
+            if self.heard > MOST_HEARD {
+                let reason =
+                    "the endpoint sends data all the time, which no receiver of syslog does";
+                return Poll::Ready(reason.to_owned());
+            }
             let mut ignored = ReadBuf::new(&mut ignored);
             match ready!(Pin::new(&mut self.stream).poll_read(context, &mut ignored)) {
                 Ok(()) if ignored.filled().is_empty() => {
                     return Poll::Ready("the endpoint has closed the connection".to_owned());
                 }
-                Ok(()) => {}
+                Ok(()) => self.heard += ignored.filled().len(),
                 Err(error) => return Poll::Ready(broke(&error)),
             }
         }
@@ -345,7 +356,7 @@ impl Destination for SyslogTls {
         let bytes = batch.bytes();
         let detail = |(): &()| format!("{} line(s), {} bytes", batch.lines(), bytes.len());
         if let Err(message) = trace.step(Step::Send, self.write(bytes), detail).await {
-            return Err(self.lost(Remedy::Reconnect, message));
+            return Err(self.lost(Remedy::Reconnect, message).in_doubt());
         }
         if let Some(connection) = &self.connection {
             if self.unconfirmed.is_empty() {

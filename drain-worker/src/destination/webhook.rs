@@ -7,11 +7,11 @@
 //! - 2xx takes an event; 410 says that nobody wants any more, so the drain waits, as at a 401, 403 or 404.
 //!   At another 4xx the event is kept as refused.
 
-use destinations::{BodyFormat, Credentials, Keys, Webhook as Config};
+use destinations::{BodyFormat, Compression, Credentials, Keys, Webhook as Config};
 use serde_json::Value;
 use url::Url;
 
-use super::http::{HttpClient, HttpConfigError, Packer, Post, Posting, json_line};
+use super::http::{HttpClient, HttpConfigError, Post, Posting, json_line};
 use crate::batch::{Batch, BatchLimits};
 use crate::egress::Egress;
 use crate::encode::Encode;
@@ -45,7 +45,7 @@ pub(crate) fn prepare(
     }
     client.basic_or_token(credentials, "Bearer")?;
     let kind = Webhook { signing: Signer::of(credentials, &mut client)? };
-    let posting = Posting::new(client, &url, "application/json", Packer::Plain, kind)?;
+    let posting = Posting::new(client, &url, "application/json", Compression::None, kind)?;
     let json = JsonEncoder::new(BodyFormat::JsonLines, Keys::Spillway);
     Ok((Box::new(WebhookEncoder { json, time: TimeText::new() }), posting))
 }

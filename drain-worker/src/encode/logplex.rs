@@ -3,7 +3,7 @@
 //!
 //! Each message is preceded by its length in bytes, which counts the LF at its end. It has RFC 5424's
 //! header, with the literal `host` as HOSTNAME, and no structured data: the line's id and who is in a
-//! session stand in front of the text, as `id=... user_email=... user_name="..."`.
+//! session stand in front of the text, as `id=... user_email=... user_name="..."`, and whether it goes on.
 
 use std::io::Write as _;
 
@@ -47,6 +47,12 @@ impl Encode for LogplexEncoder {
         for (name, value) in line.extras.fields {
             drop(write!(message, "{name}=\"{}\" ", plain(value)));
         }
+        if line.span.is_some_and(|span| span.continued) {
+            message.extend_from_slice(b"continued=true ");
+        }
+        if line.extras.redacted {
+            message.extend_from_slice(b"redacted=true ");
+        }
         message.extend(line.message.iter().map(|&byte| if byte == b'\n' { b' ' } else { byte }));
         message.push(b'\n');
         drop(write!(out, "{} ", message.len()));
@@ -84,7 +90,7 @@ mod tests {
         assert!(message.starts_with("<134>1 2023-11-14T22:13:20.123456Z host web 00000000-"));
         assert!(
             message.ends_with(
-                "5:stdout:7-16 user_email=ada@example.com user_name=\"Ada ']' Lovelace\" a b\n"
+                "5:stdout:7-16 user_email=ada@example.com user_name=\"Ada ']' Lovelace\" continued=true a b\n"
             ),
             "{message}"
         );

@@ -65,7 +65,7 @@ impl SyslogEncoder {
 
     /// Writes the message without its framing.
     fn message(&mut self, line: &Line<'_>, out: &mut Vec<u8>) {
-        let channel = line.span.map(|span| span.channel);
+        let channel = line.span.and_then(|span| span.channel);
         let frame = match self.frame.take() {
             Some(frame) if frame.is_of(line, channel) => frame,
             _ => Frame::new(line, channel),

@@ -44,7 +44,7 @@ pub(super) fn encode_with(
     message: &[u8],
     tags: TagSet,
 ) -> String {
-    let span = Some(Span { channel, offset: 7, length: 9, continued: true });
+    let span = Some(Span { channel: Some(channel), offset: 7, length: 9, continued: true });
     let at = Timestamp::from_nanos(1_700_000_000_123_456_789);
     let origin = origin();
     let extras = Extras { tags, ..Extras::default() };
@@ -134,7 +134,10 @@ fn lines_have_the_tags_that_are_chosen() {
     assert!(!keys(some).contains("Lovelace") && !keys(none).contains("ada@example.com"));
 
     let logplex = encode_with(LogplexEncoder::new(), Channel::Stdout, b"a", some);
-    assert!(logplex.ends_with(" output user_email=ada@example.com a\n"), "{logplex}");
+    assert!(
+        logplex.ends_with(" output user_email=ada@example.com continued=true a\n"),
+        "{logplex}"
+    );
 }
 
 #[test]
@@ -166,7 +169,12 @@ fn a_message_is_the_same_whatever_was_encoded_before_it() {
     let mut lines = Vec::new();
     for (origin, number) in origins.iter().cycle().zip(0..40_u64) {
         let channel = if number % 3 == 0 { Channel::Stderr } else { Channel::Stdout };
-        let span = Some(Span { channel, offset: number, length: 9, continued: number % 4 == 0 });
+        let span = Some(Span {
+            channel: Some(channel),
+            offset: number,
+            length: 9,
+            continued: number % 4 == 0,
+        });
         let at = Timestamp::from_nanos(1_700_000_000_123_456_789 + number / 2 * 400_000_000);
         let length = [0, 9, 500, 20_000][usize::try_from(number % 4).unwrap()];
         let span = span.filter(|_| number % 5 > 0);

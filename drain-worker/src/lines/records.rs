@@ -44,13 +44,14 @@ impl Channel {
     }
 }
 
-/// Which bytes of its stream a line has.
+/// Which bytes of its stream, or of its event's text, a line has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
-    pub(crate) channel: Channel,
-    /// Bytes of the stream before these.
+    /// None where it is a piece of an event.
+    pub(crate) channel: Option<Channel>,
+    /// Bytes before these.
     pub(crate) offset: u64,
-    /// Bytes of the stream that the line stands for, its end and what was taken out included.
+    /// Bytes that the line stands for, its end and what was taken out included.
     pub(crate) length: u64,
     /// The line goes on with the next offset.
     pub(crate) continued: bool,
@@ -77,17 +78,23 @@ impl Line<'_> {
     pub(crate) fn write_id(&self, out: &mut Vec<u8>) {
         let mut producer = [0; uuid::fmt::Hyphenated::LENGTH];
         let producer = self.origin.producer.uuid().hyphenated().encode_lower(&mut producer);
-        let mut number = itoa::Buffer::new();
         out.extend_from_slice(producer.as_bytes());
+        self.write_id_in_producer(out);
+    }
+
+    /// Appends what follows the producer in it.
+    pub(crate) fn write_id_in_producer(&self, out: &mut Vec<u8>) {
+        let mut number = itoa::Buffer::new();
         out.push(b':');
-        if let Some(Span { channel, offset, length, .. }) = self.span {
-            out.extend_from_slice(channel.as_str().as_bytes());
+        match self.span.and_then(|span| span.channel) {
+            Some(channel) => out.extend_from_slice(channel.as_str().as_bytes()),
+            None => out.extend_from_slice(number.format(self.seq).as_bytes()),
+        }
+        if let Some(Span { offset, length, .. }) = self.span {
             out.push(b':');
             out.extend_from_slice(number.format(offset).as_bytes());
             out.push(b'-');
             out.extend_from_slice(number.format(offset + length).as_bytes());
-        } else {
-            out.extend_from_slice(number.format(self.seq).as_bytes());
         }
     }
 }
@@ -139,6 +146,33 @@ impl Wanted {
             && self.sources.contains(&origin.source)
             && app.is_none_or(|(app, apps)| apps.has(app.id))
             && database.is_none_or(|(database, databases)| databases.has(database.id))
+    }
+}
+
+impl Wanted {
+    /// Delivers an event, in pieces if it is above the limit.
+    fn emit_event(&self, record: &Record, emit: &mut impl FnMut(&Line<'_>)) {
+        let message = describe::message(record);
+        let mut line = Line {
+            origin: &record.origin,
+            seq: record.seq,
+            at: record.at,
+            event: record.event.name(),
+            span: None,
+            message: &[],
+            extras: Extras::default(),
+        };
+        let mut offset = 0;
+        let pieces = super::pieces(&message, self.cuts.limit);
+        for (piece, continued) in pieces {
+            let length = piece.len() as u64;
+            if continued || offset > 0 {
+                line.span = Some(Span { channel: None, offset, length, continued });
+            }
+            let message = self.control_sequences.apply(piece);
+            emit(&Line { message: &message, ..line });
+            offset += length;
+        }
     }
 }
 
@@ -250,16 +284,7 @@ impl Assembler {
                     }
                 }
                 if self.current > self.resumed.high {
-                    let message = describe::message(record);
-                    emit(&Line {
-                        origin: &record.origin,
-                        seq: record.seq,
-                        at: record.at,
-                        event: event.name(),
-                        span: None,
-                        message: &self.wanted.control_sequences.apply(&message),
-                        extras: Extras::default(),
-                    });
+                    self.wanted.emit_event(record, emit);
                 }
                 return;
             }
@@ -413,7 +438,7 @@ impl OpenLine {
             seq: begin.seq,
             at: begin.at,
             event: if channel == Channel::Input { "input" } else { "output" },
-            span: Some(Span { channel, offset: self.offset, length, continued }),
+            span: Some(Span { channel: Some(channel), offset: self.offset, length, continued }),
             message,
             extras: Extras::default(),
         });

@@ -19,6 +19,8 @@ use super::{Context, FINISH, Status, reports};
 /// A drain that is stuck is seen to be stuck.
 const AT_LEAST_EVERY: Duration = Duration::from_secs(5);
 const AT_LEAST_EVERY_BEHIND: Duration = Duration::from_secs(1);
+/// Nothing but what there is to deliver changes.
+const AT_LEAST_EVERY_FAILING: Duration = Duration::from_secs(3);
 /// One part in so many of the time, at most, goes into counting how far a drain is behind.
 const COUNTING_SHARE: u32 = 20;
 /// Blocks that are counted for the lag; a drain that is further behind has at least so much.
@@ -45,11 +47,16 @@ pub(super) async fn keep(
     let mut lag = Lag::default();
     let mut lag_known = Instant::now();
     let mut counting = Duration::ZERO;
+    let mut spread = 1.0;
     // Beside the writing, which is not to wait for it.
     let mut looking = pin!(Fuse::terminated());
     while !stop.is_cancelled() {
-        let every = if lag.records > 0 { AT_LEAST_EVERY_BEHIND } else { AT_LEAST_EVERY };
-        let every = every.max(counting * COUNTING_SHARE);
+        let every = match lag.records {
+            0 => AT_LEAST_EVERY,
+            _ if status.fails() => AT_LEAST_EVERY_FAILING,
+            _ => AT_LEAST_EVERY_BEHIND,
+        };
+        let every = every.max(counting * COUNTING_SHARE).mul_f64(spread);
         let idle = looking.is_terminated();
         // Losing an arm is safe: each only waits, and looking goes on.
         tokio::select! {
@@ -66,6 +73,8 @@ pub(super) async fn keep(
             }
             found = &mut looking, if !idle => {
                 lag_known = Instant::now();
+                // Drains that began together are not looked at together for ever.
+                spread = rand::random_range(0.75..1.25);
                 let known = lag;
                 let mut is_settled = false;
                 if let Some((now, took)) = found {

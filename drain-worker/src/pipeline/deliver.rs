@@ -132,6 +132,9 @@ impl Delivery {
                 if let Some(peer) = trace.peer {
                     self.status.connected(&peer);
                 }
+                if trace.repeated > 0 {
+                    self.status.repeated(trace.repeated);
+                }
                 match sent {
                     Ok(()) => {
                         self.sent += 1;
@@ -294,14 +297,12 @@ impl Delivery {
             let tried = self.lines_sent() + self.window.get(self.sent).map_or(0, Batch::lines);
             self.allowed = (self.allowed.min(tried) / 2).max(1);
         }
-        self.status.repeated(self.lines_sent());
+        let in_doubt = self.window.get(self.sent).filter(|_| failure.in_doubt);
+        self.status.repeated(self.lines_sent() + in_doubt.map_or(0, Batch::lines));
         let at = std::mem::take(&mut self.sent);
         tracing::debug!(remedy = ?failure.remedy, "not delivered: {failure}");
         let wait = match failure.remedy {
-            Remedy::Halve | Remedy::Isolate => {
-                self.divide(at, failure.message).await;
-                return ControlFlow::Continue(());
-            }
+            Remedy::Halve | Remedy::Isolate => return self.divide(at, failure.message).await,
             // The first time is no trouble yet: endpoints restart.
             Remedy::Reconnect if self.failures == 0 => {
                 self.failures = 1;
@@ -324,24 +325,39 @@ impl Delivery {
             // The queue, too, is of what was thrown away.
             return ControlFlow::Break(());
         }
-        // Losing the wait loses nothing.
-        tokio::select! {
-            () = sleep(wait) => {}
-            () = self.stop.cancelled() => return ControlFlow::Break(()),
-        }
-        ControlFlow::Continue(())
+        self.wait(wait).await
     }
 
-    async fn divide(&mut self, at: usize, reason: String) {
-        let Some(batch) = self.window.remove(at) else { return };
+    async fn divide(&mut self, at: usize, reason: String) -> ControlFlow<()> {
+        let Some(batch) = self.window.remove(at) else { return ControlFlow::Continue(()) };
         if let Some((first, second)) = batch.halves() {
             self.window.insert(at, second);
             self.window.insert(at, first);
-            return;
+            return ControlFlow::Continue(());
         }
         self.status.rejected(self.rejected(batch.bytes(), reason)).await;
         let done = (batch.counted, batch.bytes().len());
         self.settle(Counts::default(), done, batch.reached);
+        self.wait_if_all_are_refused().await
+    }
+
+    /// An endpoint that refuses every line is tried as rarely as one that refuses the drain: what is left of
+    /// the backlog is kept for when it is mended.
+    async fn wait_if_all_are_refused(&mut self) -> ControlFlow<()> {
+        if self.status.refuses_all() {
+            self.wait(PARKED_RETRY).await
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    /// Breaks when the pipeline is to stop meanwhile.
+    async fn wait(&mut self, time: Duration) -> ControlFlow<()> {
+        // Losing the wait loses nothing.
+        tokio::select! {
+            () = sleep(time) => ControlFlow::Continue(()),
+            () = self.stop.cancelled() => ControlFlow::Break(()),
+        }
     }
 
     /// Settles the first lines of the batch that was just sent: some are refused, the others delivered.
@@ -395,7 +411,7 @@ impl Delivery {
             }
             None => self.settle(counts, done, batch.reached),
         }
-        ControlFlow::Continue(())
+        self.wait_if_all_are_refused().await
     }
 
     fn rejected(&self, line: &[u8], reason: String) -> RejectedLine {

@@ -7,6 +7,7 @@ use futures_util::StreamExt as _;
 use log_stream::{Block, LogStream, Pages, Position, ReadError};
 use model::{Environment, Event, Id, Record};
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +23,8 @@ const READ_DAMAGED_AGAIN: Duration = Duration::from_mins(1);
 /// bytes of tags, so this bounds what waits to be handed over.
 const PIECE: usize = 2 * 1024;
 const PIECE_LINES: usize = 64;
+/// Pieces after which other drains have their turn: to mask what is in them may take a while.
+const PIECES_AT_A_TIME: usize = 32;
 
 /// A block that waits for the endpoint for so long is thrown away, with its page, and read again when the
 /// endpoint has taken something.
@@ -79,7 +82,8 @@ impl Reader {
     }
 
     async fn read(&mut self, batches: mpsc::Sender<Batch>) {
-        let mut blocks = self.stream.read(self.environment, self.from);
+        let mut blocks =
+            self.stream.read_at_leisure(self.environment, self.from, self.status.leisure());
         loop {
             let due = self.batcher.due();
             // Reading goes first, so that a busy endpoint gets full batches and an idle one gets
@@ -129,7 +133,8 @@ impl Reader {
                     sleep(self.trouble(&error)).await;
                 }
             }
-            blocks = self.stream.read(self.environment, self.from);
+            blocks =
+                self.stream.read_at_leisure(self.environment, self.from, self.status.leisure());
         }
     }
 
@@ -159,6 +164,9 @@ impl Reader {
         self.assembler.begin_block(position);
         let mut piece = 0;
         for record in &records {
+            if piece % PIECES_AT_A_TIME == 0 {
+                yield_now().await;
+            }
             let (stream, offset, bytes) = match &record.event {
                 Event::Output { stream, offset, bytes } if piece_end(bytes) < bytes.len() => {
                     (*stream, *offset, bytes)
@@ -172,6 +180,9 @@ impl Reader {
             };
             let mut rest = bytes.clone();
             while !rest.is_empty() {
+                if piece % PIECES_AT_A_TIME == 0 {
+                    yield_now().await;
+                }
                 let offset = offset + (bytes.len() - rest.len()) as u64;
                 let event =
                     Event::Output { stream, offset, bytes: rest.split_to(piece_end(&rest)) };

@@ -23,7 +23,7 @@ use super::status::{Counts, State};
 use crate::lines::Checkpoint;
 
 /// Between two times: each repeats less after a crash and costs the database a commit.
-const EVERY: Duration = Duration::from_millis(200);
+const EVERY: Duration = Duration::from_millis(50);
 /// Between two times where something is urgent.
 const EVERY_URGENT: Duration = Duration::from_millis(5);
 /// Drains that are asked about at a time, and that may wait for it.

@@ -6,7 +6,7 @@ use log_stream::Position;
 use model::{Environment, Id, Source};
 use store::StoreError;
 use store::drain_positions::PassedOver;
-use store::leases::{Lease, WorkableDrain};
+use store::leases::{DrainOutline, Lease};
 
 use super::Context;
 use super::commit::Lag;
@@ -25,7 +25,7 @@ pub(crate) struct PassOver {
 }
 
 impl PassOver {
-    pub(crate) fn of(row: &WorkableDrain) -> Self {
+    pub(crate) fn of(row: &DrainOutline) -> Self {
         let position = |xid: Option<i64>, seq: Option<i64>| Some(at(xid?, seq?));
         Self {
             skip_to: position(row.skip_to_xid, row.skip_to_seq),

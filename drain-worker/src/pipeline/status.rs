@@ -1,7 +1,7 @@
 //! What a pipeline has done and what troubles it, between its steps and the task that writes it to
 //! the database.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,8 @@ use crate::trace::Peer;
 const LONGEST_ERROR: usize = 1000;
 /// Refused lines that may wait to be written.
 const MOST_REJECTED: usize = 20;
+/// Lines one after the other.
+const MANY_REFUSED: usize = 100;
 /// A position that is so many bytes after the last one that was written is written soon: all of them
 /// come again when the worker is killed.
 const MANY_UNWRITTEN: u64 = 2 << 20;
@@ -30,11 +32,15 @@ pub(crate) struct Status {
     state: Mutex<State>,
     /// Refused lines that are not written, those that are being written included.
     unwritten: AtomicUsize,
+    /// Refused lines since the last one that was delivered.
+    refused: AtomicUsize,
     /// Bytes that were delivered or refused since the pipeline began, those before the newest position, and
     /// those before the one that was last written.
     done: AtomicU64,
     reached: AtomicU64,
     settled: AtomicU64,
+    /// The last thing that was tried failed: what is new for the drain waits anyway.
+    fails: Arc<AtomicBool>,
     changed: Notify,
     written: Notify,
     /// Told when it must be written soon.
@@ -99,9 +105,11 @@ impl Status {
         Self {
             state: Mutex::default(),
             unwritten: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
             done: AtomicU64::new(0),
             reached: AtomicU64::new(0),
             settled: AtomicU64::new(0),
+            fails: Arc::default(),
             changed: Notify::new(),
             written: Notify::new(),
             urgent,
@@ -114,21 +122,27 @@ impl Status {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something does not work.
+    /// Something does not work. That it fails again like the last time waits to be written until the drain's
+    /// row is written anyway.
     pub(crate) fn failed(&self, message: &str) {
         let now = Timestamp::now().date_time();
+        let error: String = message.replace('\0', "").chars().take(LONGEST_ERROR).collect();
         let mut state = self.state();
-        let (since, has_worked) = match &state.health {
-            DrainHealth::Unknown => (now, false),
-            DrainHealth::Works => (now, true),
-            DrainHealth::Fails { failure, has_worked } => (failure.since, *has_worked),
+        let (since, has_worked, is_news) = match &state.health {
+            DrainHealth::Unknown => (now, false, true),
+            DrainHealth::Works => (now, true, true),
+            DrainHealth::Fails { failure, has_worked } => {
+                (failure.since, *has_worked, failure.error != error)
+            }
         };
-        let error = message.replace('\0', "").chars().take(LONGEST_ERROR).collect();
         let failure = DrainFailure { since, error, at: now };
         state.health = DrainHealth::Fails { failure, has_worked };
+        self.fails.store(true, Ordering::Relaxed);
         state.minute.failures += 1;
         drop(state);
-        self.changed.notify_one();
+        if is_news {
+            self.changed.notify_one();
+        }
     }
 
     /// There is a connection.
@@ -153,6 +167,8 @@ impl Status {
         state.minute += counts;
         if counts.delivered > 0 {
             state.health = DrainHealth::Works;
+            self.fails.store(false, Ordering::Relaxed);
+            self.refused.store(0, Ordering::Relaxed);
         }
         if reached.is_some() {
             state.reached = reached;
@@ -200,11 +216,21 @@ impl Status {
             written.await;
         }
         self.unwritten.fetch_add(1, Ordering::Relaxed);
+        let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+        if refused >= MANY_REFUSED {
+            let reason = &line.reason;
+            self.failed(&format!("the last {refused} lines were all refused: {reason}"));
+        }
         let mut state = self.state();
         state.rejected.push(line);
         state.minute.rejected += 1;
         drop(state);
         self.changed.notify_one();
+    }
+
+    /// Whether so many lines were refused, and none delivered, that it is hardly the lines.
+    pub(super) fn refuses_all(&self) -> bool {
+        self.refused.load(Ordering::Relaxed) >= MANY_REFUSED
     }
 
     /// Nothing is left to deliver: what failed before this worker had the drain fails no more, unless it
@@ -220,7 +246,12 @@ impl Status {
 
     /// Whether the last thing that was tried failed.
     pub(super) fn fails(&self) -> bool {
-        matches!(self.state().health, DrainHealth::Fails { .. })
+        self.fails.load(Ordering::Relaxed)
+    }
+
+    /// The same as it changes: whoever reads for the drain need not hurry then.
+    pub(super) fn leisure(&self) -> Arc<AtomicBool> {
+        self.fails.clone()
     }
 
     pub(super) async fn changed(&self) {

@@ -257,6 +257,16 @@ async fn a_new_drain_begins_now_and_shows_how_it_is() -> Result<()> {
     assert_eq!(shown["state"], "failing");
     assert_eq!((&shown["last_error"], &shown["lag_records"]), (&json!("refused"), &json!(7)));
     assert_eq!((&shown["delivered_lines"], &shown["rejected_lines"]), (&json!(3), &json!(1)));
+    // Minutes ago, lines, bytes.
+    for (ago, lines, bytes) in [(0, 30_i64, 3000_i64), (30, 100, 5000), (70, 900, 9000)] {
+        let minute =
+            "insert into drain_minutes (drain_id, minute, delivered_lines, delivered_bytes)
+            values ($1, date_trunc('minute', now()) - make_interval(mins => $2), $3, $4)";
+        admin.execute(minute, &[&id, &ago, &lines, &bytes]).await?;
+    }
+    let shown = world.get("viewer", &format!("/v1/log-drains/{drain}")).await?.json;
+    assert_eq!(shown["last_minute"], json!({ "lines": 30, "bytes": 3000 }));
+    assert_eq!(shown["last_hour"], json!({ "lines": 130, "bytes": 8000 }));
     Ok(())
 }
 

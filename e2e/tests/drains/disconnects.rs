@@ -9,8 +9,10 @@ use e2e::certificates::ServerCertificate;
 use e2e::rsyslog::{Rsyslog, TlsDriver};
 use e2e::tls_sink::{Ending, Plan, TlsSink};
 use e2e::wait;
-use tokio::net::TcpSocket;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::{Instant, sleep};
+use tokio_rustls::TlsAcceptor;
 
 use crate::silence::FarNetwork;
 use crate::{DEADLINE, Delivered, Session, World};
@@ -235,4 +237,29 @@ async fn a_receiver_that_falls_silent_is_noticed_and_its_lines_go_over_a_new_con
     let lines: Result<Vec<_>> =
         sink.messages().iter().map(|message| Delivered::of_syslog(message)).collect();
     session.check(&lines?)
+}
+
+#[tokio::test]
+async fn a_receiver_that_never_stops_talking_is_not_listened_to_for_ever() -> Result<()> {
+    let world = World::new().await?;
+    let certificate = ServerCertificate::for_localhost()?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    let acceptor = TlsAcceptor::from(certificate.server_config()?);
+    let talking = async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(socket).await else { continue };
+            while stream.write_all(&[b'x'; 16 * 1024]).await.is_ok() {}
+        }
+    };
+    let drain = world.syslog(port, &certificate.authority).await?;
+    let _worker = world.worker()?;
+    let mut session = world.session();
+    world.append(&[session.numbered(0..10)]).await?;
+    let failing = world.state_until(drain, "the failure", |state| state.failing);
+    tokio::select! {
+        () = talking => anyhow::bail!("nobody connects any more"),
+        state = failing => assert!(state?.error.contains("sends data all the time")),
+    }
+    Ok(())
 }

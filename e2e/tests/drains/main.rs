@@ -105,11 +105,17 @@ impl World {
     }
 
     fn worker_command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = self.default_worker_command()?;
+        command.args(["--drain-lease-seconds", "3"]).args(arguments);
+        Ok(command)
+    }
+
+    /// With nothing that could be left out.
+    fn default_worker_command(&self) -> Result<Command> {
         let mut command = Command::new(e2e::platform::binary("spillway-drain-worker")?);
         command.args(["--drain-database-url", &self.database.worker_url()?]);
         command.arg("--drain-opening-key").arg(self.folder.path().join("opening.key"));
-        command.args(["--drain-lease-seconds", "3", "--log", "info,drain_worker=debug"]);
-        command.args(arguments);
+        command.args(["--log", "info,drain_worker=debug"]);
         Ok(command)
     }
 
@@ -191,6 +197,11 @@ impl World {
             lag_records: row.get(4),
             lag_seconds: row.get(5),
         })
+    }
+
+    async fn repeated(&self, drain: Id<Drain>) -> Result<i64> {
+        let repeated = "select repeated_lines from drain_positions where drain_id = $1";
+        Ok(self.admin.query_one(repeated, &[&drain.uuid()]).await?.get(0))
     }
 
     /// Waits until the drain's row is as wanted.

@@ -1,10 +1,11 @@
 //! Which lines a drain takes and what becomes of them, by its options.
 
 use anyhow::Result;
+use bytes::Bytes;
 use e2e::https_receiver::HttpsReceiver;
 use e2e::process::Process;
 use e2e::wait;
-use model::{AppTag, Event, Id, OutputStream};
+use model::{AppTag, DatabaseTag, Event, Id, Origin, OutputStream, Source};
 use serde_json::{Value, json};
 
 use crate::{DEADLINE, World};
@@ -111,6 +112,54 @@ async fn a_drain_takes_the_apps_that_are_chosen() -> Result<()> {
         .await?;
         let apps: Vec<_> = lines.iter().filter_map(|line| line["app"].as_str()).collect();
         assert_eq!(apps, expected);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_drain_takes_the_databases_that_are_chosen_or_none() -> Result<()> {
+    let world = World::new().await?;
+    let [main, other] = ["main", "other"]
+        .map(|handle| DatabaseTag { id: Id::generate(), handle: handle.parse().unwrap() });
+    let mut drains = Vec::new();
+    for (set, expected) in [
+        (format!("options = '{}'", json!({ "databases": { "include": [main.id] } })), "main web"),
+        (format!("options = '{}'", json!({ "databases": { "exclude": [main.id] } })), "other web"),
+        ("drain_apps = false".to_owned(), "main other"),
+        ("drain_databases = false".to_owned(), "web"),
+        ("drain_ephemeral_sessions = false".to_owned(), "main other web"),
+    ] {
+        let receiver = HttpsReceiver::start().await?;
+        let drain = world.https(&receiver).await?;
+        world.change(drain, &set).await?;
+        drains.push((receiver, expected));
+    }
+    let _worker = world.worker()?;
+    let write = async |source, app, database, line: &str| {
+        let mut writer = world.session();
+        let (producer, session) = (Id::generate(), None);
+        let origin =
+            Origin { producer, source, app, database, session, ..(*writer.origin).clone() };
+        writer.origin = origin.into();
+        let bytes = Bytes::from(line.to_owned());
+        let record = writer.event(Event::Line { bytes });
+        world.append(&[record]).await
+    };
+    for database in [main, other] {
+        let line = database.handle.to_string();
+        write(Source::Database, None, Some(database), &line).await?;
+    }
+    write(Source::App, Some(world.app.clone()), None, "web").await?;
+    for (receiver, expected) in drains {
+        let lines = wait::until("the lines", DEADLINE, async || {
+            let lines = receiver.accepted_lines()?;
+            Ok((lines.len() >= expected.split(' ').count()).then_some(lines))
+        })
+        .await?;
+        assert_eq!(messages(&lines).join(" "), expected);
+        let named =
+            |line: &Value| line["app"] == line["message"] || line["database"] == line["message"];
+        assert!(lines.iter().all(named), "{lines:?}");
     }
     Ok(())
 }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 use e2e::https_receiver::HttpsReceiver;
+use e2e::process::Process;
 use e2e::tls_sink::TlsSink;
 use e2e::wait;
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -81,6 +82,31 @@ async fn the_drains_of_a_dead_worker_move_to_another() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn the_drains_of_a_killed_worker_move_within_15_s_by_default() -> Result<()> {
+    let world = World::new().await?;
+    let receiver = HttpsReceiver::start().await?;
+    for _ in 0..4 {
+        world.https(&receiver).await?;
+    }
+    let owners = async || -> Result<Vec<i64>> {
+        let owners = "select count(*) from drain_leases where expires_at > now()
+                      group by worker_id order by 1";
+        let rows = world.admin.query(owners, &[]).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    };
+    let start = || Process::start(world.default_worker_command()?, &world.log());
+    let mut first = start()?;
+    let _second = start()?;
+    let patience = Duration::from_secs(40);
+    wait::until_true("a share for each", patience, async || Ok(owners().await? == [2, 2])).await?;
+    kill(&mut first).await?;
+    let died = Instant::now();
+    wait::until_true("all at one", patience, async || Ok(owners().await? == [4])).await?;
+    assert!(died.elapsed() < Duration::from_secs(15), "{:?}", died.elapsed());
+    Ok(())
+}
+
 /// Has a worker test a drain; answers whether it worked, and its steps.
 pub(crate) async fn test_line(world: &World, drain: Uuid) -> Result<(bool, Value)> {
     let test = Uuid::now_v7();
@@ -129,6 +155,21 @@ async fn a_test_line_shows_each_step_even_of_a_paused_drain() -> Result<()> {
     assert_eq!(line.field("event"), "test");
     assert!(line.text().contains("test of the log drain"));
     assert_eq!(sink.messages().len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_test_of_an_endpoint_that_says_nothing_ends_in_time() -> Result<()> {
+    let world = World::new().await?;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let drain =
+        world.syslog(silent.local_addr()?.port(), TlsSink::start().await?.authority()).await?;
+    let _worker = world.worker()?;
+    let (ok, answer) = test_line(&world, drain.uuid()).await?;
+    let steps: Vec<_> = (0..3).map(|at| (&answer[at]["step"], &answer[at]["ok"])).collect();
+    let wanted = json!([["resolve", true], ["connect", true], ["tls", false]]);
+    assert_eq!((ok, json!(steps)), (false, wanted));
+    assert_eq!(answer[2]["detail"], "no result within 8s");
     Ok(())
 }
 

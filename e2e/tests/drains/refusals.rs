@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use e2e::https_receiver::{Answer, HttpsReceiver};
 use e2e::wait;
+use tokio::time::sleep;
 
 use crate::content::received;
 use crate::{DEADLINE, World};
@@ -22,6 +23,8 @@ async fn a_503_is_retried_with_the_same_batch() -> Result<()> {
     session.check(&received(&receiver)?)?;
     let requests = receiver.requests();
     assert_eq!(requests.len(), 4);
+    // The one that was not answered may have been taken.
+    assert_eq!(world.repeated(drain).await?, 100);
     for request in &requests {
         assert_eq!(request.header("spillway-batch-id"), requests[0].header("spillway-batch-id"));
         assert_eq!(request.body, requests[0].body);
@@ -92,6 +95,75 @@ async fn a_401_parks_the_drain_until_its_credentials_change() -> Result<()> {
     world.change(drain, "updated_at = now()").await?;
     world.state_until(drain, "all", |state| state.delivered == 100 && !state.failing).await?;
     session.check(&received(&receiver)?)
+}
+
+#[tokio::test]
+async fn an_endpoint_that_refuses_every_line_fails_and_gets_the_rest_when_it_is_mended()
+-> Result<()> {
+    let world = World::new().await?;
+    let receiver = HttpsReceiver::start().await?;
+    let page = format!("<h1>out of cheese</h1>{}", "x".repeat(20_000));
+    receiver.answer_by(move |_| {
+        let body = page.clone().into();
+        Answer::Body { status: 400, headers: Vec::new(), body }
+    });
+    let drain = world.https(&receiver).await?;
+    let _worker = world.worker()?;
+    let mut session = world.session();
+    world.append(&[session.numbered(0..300)]).await?;
+    let failing = |state: &crate::State| state.failing && state.rejected >= 100;
+    let state = world.state_until(drain, "the failure", failing).await?;
+    // The answer is quoted although it is too long to be read to its end.
+    assert!(state.error.contains("the last 100 lines were all refused"), "{state:?}");
+    assert!(state.error.contains("400") && state.error.contains("out of cheese"), "{state:?}");
+    assert_eq!((state.delivered, state.rejected), (0, 100));
+    receiver.answer_by(|_| Answer::status(200));
+    world.change(drain, "updated_at = now()").await?;
+    // The position is before the block of the refused lines, so those are sent again, too.
+    world.state_until(drain, "all", |state| state.delivered == 300 && !state.failing).await?;
+    session.check(&received(&receiver)?)
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() -> Result<()> {
+    let world = World::new().await?;
+    let (receiver, elsewhere) = (HttpsReceiver::start().await?, HttpsReceiver::start().await?);
+    let location = elsewhere.url();
+    receiver.answer_by(move |_| Answer::Status {
+        status: 307,
+        headers: vec![("location".to_owned(), location.clone())],
+        after: Duration::ZERO,
+    });
+    let drain = world.https(&receiver).await?;
+    let _worker = world.worker()?;
+    let mut session = world.session();
+    world.append(&[session.numbered(0..10)]).await?;
+    let state = world.state_until(drain, "the failure", |state| state.failing).await?;
+    assert!(state.error.contains("307") && state.error.contains("not followed"), "{state:?}");
+    assert_eq!((state.delivered, state.rejected, elsewhere.requests().len()), (0, 0, 0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_drain_that_gets_another_endpoint_while_it_delivers_leaves_no_gap() -> Result<()> {
+    let world = World::new().await?;
+    let (first, second) = (HttpsReceiver::start().await?, HttpsReceiver::start().await?);
+    let drain = world.https(&first).await?;
+    let _worker = world.worker()?;
+    let mut session = world.session();
+    for block in 0..100 {
+        world.append(&[session.numbered(block * 10..block * 10 + 10)]).await?;
+        sleep(Duration::from_millis(10)).await;
+        if block == 50 {
+            let (url, ca) = (second.url(), second.authority());
+            let destination = serde_json::json!({ "url": url, "ca_certificates": ca }).to_string();
+            world.change(drain, &format!("destination = '{destination}'")).await?;
+        }
+    }
+    world.state_until(drain, "all", |state| state.delivered >= 1000).await?;
+    let (before, after) = (received(&first)?, received(&second)?);
+    assert!(before.len() >= 500 && !after.is_empty(), "{} and {}", before.len(), after.len());
+    session.check(&[before, after].concat())
 }
 
 #[tokio::test]

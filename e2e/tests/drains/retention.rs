@@ -243,3 +243,24 @@ async fn age_takes_nothing_since_the_beginning_of_a_session_that_goes_on() -> Re
     assert_eq!((world.delete_passed(&trimmer).await?, world.blocks().await?), (1, 0));
     Ok(())
 }
+
+#[tokio::test]
+async fn refused_lines_are_not_kept_for_longer_than_records() -> Result<()> {
+    let world = World::new().await?;
+    let receiver = HttpsReceiver::start().await?;
+    let drain = world.https(&receiver).await?;
+    let refused = |days: u32| {
+        format!(
+            "insert into rejected_lines (id, drain_id, line_id, line, reason, rejected_at)
+             values (gen_random_uuid(), '{drain}', '{days}', '{{}}', 'refused', now() - interval '{days} days')"
+        )
+    };
+    for days in [29, 31, 32] {
+        world.admin.batch_execute(&refused(days)).await?;
+    }
+    let _worker = world.worker()?;
+    wait::until_true("the count", DEADLINE, async || Ok(world.dropped(drain).await? == 2)).await?;
+    let kept = world.admin.query("select line_id from rejected_lines", &[]).await?;
+    assert_eq!(kept.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>(), ["29"]);
+    Ok(())
+}

@@ -81,7 +81,10 @@ async fn refused_lines_are_sent_again_when_that_is_asked() -> Result<()> {
 
     mended.store(true, Ordering::Relaxed);
     let api = Store::connect(&world.database.api_url()?, 2)?;
-    assert_eq!(api.ask_resend(drain, None).await?, 2);
+    assert_eq!(api.ask_resend(drain, None, user(&world).await?).await?, 2);
+    let written = world.admin.query_one("select action, detail from activity", &[]).await?;
+    let written: [String; 2] = [written.get(0), written.get(1)];
+    assert_eq!(written, ["log_drain.resent", "2 refused lines"]);
     world.state_until(drain, "the mended line", |state| state.delivered == 99).await?;
     let left = wait::until("the other to be refused again", DEADLINE, async || {
         let left = api.rejected_lines(drain, None, 10).await?;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use e2e::https_receiver::{Answer, HttpsReceiver, Received};
 use e2e::tls_sink::TlsSink;
 use e2e::wait;
@@ -21,6 +22,7 @@ use crate::{DEADLINE, Session, World};
 
 mod bucket;
 mod events;
+mod refused;
 
 /// What a line may not break: control characters, a quote, and bytes that are not UTF-8.
 const HOSTILE: &[u8] = b"a\x01\x02\"\\<!channel>\xff\xfe\n";
@@ -670,6 +672,7 @@ async fn mezmo_refuses_single_lines_in_a_207() -> Result<()> {
 async fn syslog_vendors_get_lines_that_end_in_lf_with_their_token() -> Result<()> {
     let token = "0a1b2c3d-token";
     for (kind, begins, has) in [
+        ("syslog_tls_tcp", "<134>1 ", " seq=\"0\"] 0a1b2c3d-token line 0 of the session"),
         ("papertrail", "<134>1 ", " seq=\"0\"] line 0 of the session"),
         ("solarwinds", "<134>1 ", " seq=\"0\"][0a1b2c3d-token@41058] line 0 of the session"),
         ("insightops", "0a1b2c3d-token {\"id\":", "\"message\":\"line 0 of the session\"}"),
@@ -677,9 +680,13 @@ async fn syslog_vendors_get_lines_that_end_in_lf_with_their_token() -> Result<()
         let world = World::new().await?;
         let sink = TlsSink::start().await?;
         sink.frame_by_lf();
-        let destination = json!({
+        let mut destination = json!({
             "host": "localhost", "port": sink.address().port(), "ca_certificates": sink.authority()
         });
+        if kind == "syslog_tls_tcp" {
+            destination["framing"] = "lf".into();
+            destination["token"] = "prefix".into();
+        }
         let credentials = if kind == "papertrail" { json!({}) } else { json!({ "token": token }) };
         let drain = world.drain(kind, destination, credentials).await?;
         let _worker = world.worker()?;
@@ -693,6 +700,14 @@ async fn syslog_vendors_get_lines_that_end_in_lf_with_their_token() -> Result<()
             .map(|message| String::from_utf8_lossy(message).into_owned())
             .collect();
         assert_eq!(messages.len(), 5);
+        let long = session.output([b"x".repeat(300_000).as_slice(), b"\n"].concat());
+        world.append(&[long]).await?;
+        wait::until_true("the long line", DEADLINE, async || {
+            Ok(sink.messages()[5..].iter().map(Bytes::len).sum::<usize>() >= 300_000)
+        })
+        .await?;
+        let longest = sink.messages().iter().map(Bytes::len).max().unwrap_or_default();
+        assert!(longest <= if kind == "insightops" { 65_536 } else { 100_000 }, "{longest}");
         assert!(messages.iter().all(|message| message.starts_with(begins)), "{messages:?}");
         assert!(messages[0].contains(has), "{}", messages[0]);
         assert!(messages[0].contains("ada@example.com"));
@@ -746,6 +761,18 @@ async fn an_own_server_gets_signed_requests_in_zstd() -> Result<()> {
 }
 
 #[tokio::test]
+async fn an_own_server_may_want_a_user_and_a_password() -> Result<()> {
+    let credentials = json!({ "username": "ada", "password": "s3cret" });
+    let mut vendor = Vendor::start("https_post", json!({}), "/logs", credentials).await?;
+    vendor.receiver.answer_by(|request| {
+        let basic = format!("Basic {}", STANDARD.encode("ada:s3cret"));
+        Answer::status(if request.header("authorization") == basic { 200 } else { 401 })
+    });
+    vendor.session().await?;
+    vendor.delivered(101, 0).await
+}
+
+#[tokio::test]
 async fn an_own_server_gets_logplex_frames() -> Result<()> {
     let destination = json!({ "compression": "none", "format": "logplex" });
     let mut vendor = Vendor::start("https_post", destination, "/logs", json!({})).await?;
@@ -755,6 +782,7 @@ async fn an_own_server_gets_logplex_frames() -> Result<()> {
     for request in vendor.receiver.requests() {
         assert_eq!(request.header("content-type"), "application/logplex-1");
         assert_eq!(request.header("logplex-frame-id").len(), 32);
+        assert_eq!(request.header("logplex-drain-token"), format!("d.{}", vendor.drain));
         let before = frames.len();
         let mut rest = request.body.as_ref();
         while !rest.is_empty() {

@@ -1,6 +1,7 @@
 //! Reading: sizes, waiting, connections, damage.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -50,6 +51,36 @@ async fn pages_join_without_a_seam() -> Result<()> {
         expected.push(block.id());
     }
     assert_eq!(ids(&read(&stream, environment, Position::START, 200).await?), expected);
+    Ok(())
+}
+
+/// Blocks come together and later, and all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_is_in_no_hurry_misses_nothing() -> Result<()> {
+    let (_database, stream) = open_new().await?;
+    let environment = Id::generate();
+    let mut appender = Appender::new(environment);
+    let leisure = Arc::new(AtomicBool::new(true));
+    let mut reader = stream.read_at_leisure(environment, Position::START, leisure.clone());
+    let mut next = async || Ok::<_, anyhow::Error>(timeout(DEADLINE, reader.next()).await?);
+    let mut expected = Vec::new();
+    let mut got = Vec::new();
+    let began = Instant::now();
+    for round in 0..20 {
+        leisure.store(round % 2 == 0, Ordering::Relaxed);
+        for _ in 0..3 {
+            let block = appender.block(b"next");
+            stream.append(Arc::clone(&block)).await?;
+            expected.push(block.id());
+        }
+        while got.len() < expected.len() {
+            got.push(next().await?.context("it ended")??.1.id());
+        }
+    }
+    assert_eq!(got, expected);
+    let took = began.elapsed();
+    // Ten rounds of half a second on average, or of a second at most.
+    assert!((1..=15).contains(&took.as_secs()), "{took:?}");
     Ok(())
 }
 

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{self, BoxStream, StreamExt as _};
@@ -27,6 +28,9 @@ const DEAF_POLL: Duration = Duration::from_secs(1);
 const FAST_POLL: Duration = Duration::from_millis(2);
 const FAST_POLL_MOST: Duration = Duration::from_secs(1);
 
+/// How late a reader that is in no hurry looks, at most.
+const LEISURE: Duration = Duration::from_secs(1);
+
 /// How long a reader that has come to the end looks at the same open days. Each new one is among them.
 const LOOK_AT_ALL: Duration = Duration::from_hours(1);
 
@@ -37,6 +41,8 @@ struct Tail {
     /// Nothing made before this can come any more, since when.
     open: Option<(SystemTime, Instant)>,
     announced: watch::Receiver<()>,
+    /// What is announced need not be looked at at once.
+    leisure: Arc<AtomicBool>,
     page: VecDeque<Result<(Position, Block), ReadError>>,
     /// For the page.
     permit: Option<OwnedSemaphorePermit>,
@@ -50,6 +56,7 @@ pub(super) fn follow(
     stream: Arc<Inner>,
     environment: Id<Environment>,
     from: Position,
+    leisure: Arc<AtomicBool>,
 ) -> BoxStream<'static, Result<(Position, Block), ReadError>> {
     let announced = stream.wakes.subscribe(environment);
     let tail = Tail {
@@ -58,6 +65,7 @@ pub(super) fn follow(
         position: from,
         open: None,
         announced,
+        leisure,
         page: VecDeque::new(),
         permit: None,
         wait: None,
@@ -80,7 +88,7 @@ impl Tail {
                 Some(Duration::ZERO) => {}
                 // Either may win: both lead to a look at the table.
                 Some(wait) => tokio::select! {
-                    Ok(()) = self.announced.changed() => {}
+                    Ok(()) = self.announced.changed() => self.dawdle().await,
                     () = tokio::time::sleep(wait) => {}
                 },
             }
@@ -89,6 +97,13 @@ impl Tail {
                 self.permit = pages.permit(follows).await;
             }
             self.turn_page().await?;
+        }
+    }
+
+    /// Waits for a while if there is no hurry, others at another time.
+    async fn dawdle(&self) {
+        if self.leisure.load(Ordering::Relaxed) {
+            tokio::time::sleep(LEISURE.mul_f64(rand::random())).await;
         }
     }
 

@@ -5,17 +5,18 @@
 
 use std::cmp::Reverse;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use destinations::Compression;
 use futures_util::future::join_all;
 use hyper::Uri;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use url::Url;
 
-use super::{HttpClient, HttpConfigError, Packer, Post, Taken, note, uri, without_nul};
+use super::packer::{encoding, pack};
+use super::{HttpClient, HttpConfigError, Post, Taken, note, uri, without_nul};
 use crate::batch::{Batch, BatchLimits, Lane};
 use crate::concurrency::{Concurrency, Pace};
 use crate::destination::{Destination, Failure, Remedy};
@@ -35,8 +36,7 @@ pub(crate) struct Posting<P> {
 struct Requests<P> {
     uri: Uri,
     content_type: HeaderValue,
-    /// Never held while something is awaited.
-    packer: Mutex<Packer>,
+    compression: Compression,
     kind: P,
 }
 
@@ -53,12 +53,11 @@ impl<P: Post> Posting<P> {
         client: HttpClient,
         url: &Url,
         content_type: &'static str,
-        packer: Packer,
+        compression: Compression,
         kind: P,
     ) -> Result<Self, HttpConfigError> {
         let content_type = HeaderValue::from_static(content_type);
-        let packer = Mutex::new(packer);
-        let requests = Requests { uri: uri(url)?, content_type, packer, kind };
+        let requests = Requests { uri: uri(url)?, content_type, compression, kind };
         Ok(Self { requests, clients: vec![client], divided: None, taken: Taken::default() })
     }
 
@@ -84,11 +83,8 @@ impl<P: Post> Requests<P> {
         batch: &Batch,
         trace: &mut Trace,
     ) -> Result<(), Failure> {
-        let body = self.kind.body(batch);
-        let (body, encoding) = {
-            let mut packer = self.packer.lock().unwrap_or_else(PoisonError::into_inner);
-            (packer.pack(&body)?, packer.encoding())
-        };
+        // What is not compressed is not kept until the answer.
+        let body = pack(self.compression, &self.kind.body(batch))?;
         let mut headers: HeaderMap = self
             .kind
             .headers(batch, &body)
@@ -98,10 +94,14 @@ impl<P: Post> Requests<P> {
             })
             .collect();
         headers.insert(CONTENT_TYPE, self.content_type.clone());
-        if let Some(encoding) = encoding {
+        if let Some(encoding) = encoding(self.compression) {
             headers.insert(CONTENT_ENCODING, encoding);
         }
-        let answer = client.post(&self.uri, &headers, body, trace).await?;
+        let answer = client.post(&self.uri, &headers, body, trace).await;
+        if std::mem::take(&mut trace.sent_again) {
+            trace.repeated += batch.lines();
+        }
+        let answer = answer?;
         let started = Instant::now();
         let outcome = self.kind.classify(client, &answer, batch);
         note(trace, &answer, started, &outcome);
@@ -152,13 +152,14 @@ impl<P: Post> Destination for Posting<P> {
         let were_connected = self.have_clients(count);
         // What is told of is the first one.
         let mut others: Vec<_> = (1..count).map(|_| Trace::default()).collect();
-        let traces = std::iter::once(trace).chain(&mut others);
+        let traces = std::iter::once(&mut *trace).chain(&mut others);
         let requests = &self.requests;
         let sending = lanes.into_iter().zip(&mut self.clients).zip(traces);
         let failed = AtomicBool::new(false);
         let sending =
             sending.map(|((lane, client), trace)| requests.post_all(client, lane, &failed, trace));
         let mut sent = join_all(sending).await;
+        trace.repeated += others.iter().map(|trace| trace.repeated).sum::<usize>();
         let slowest = sent.iter().map(|sent| sent.slowest).max().unwrap_or_default();
         sent.retain(|sent| !sent.left.is_empty());
         // The one to wait for the longest is sent again first.

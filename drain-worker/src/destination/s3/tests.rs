@@ -45,9 +45,9 @@ fn an_object_is_named_by_its_first_line_and_its_bytes() {
     assert_eq!(name("a/b=c", &batch(), "jsonl.gz"), expected);
     let expected = format!("2023/11/14/22/20231114T221320.000000789Z-{id}.jsonl");
     assert_eq!(name("", &batch(), "jsonl"), expected);
-    for mut packer in [Packer::gzip(), Packer::Zstd] {
-        let mut pack = || packer.pack(batch().bytes()).unwrap();
-        assert_eq!(pack(), pack());
+    for compression in [Compression::Gzip, Compression::Zstd] {
+        let again = || pack(compression, batch().bytes()).unwrap();
+        assert_eq!(again(), again());
     }
 }
 
