@@ -23,8 +23,8 @@ const READ_DAMAGED_AGAIN: Duration = Duration::from_mins(1);
 /// bytes of tags, so this bounds what waits to be handed over.
 const PIECE: usize = 2 * 1024;
 const PIECE_LINES: usize = 64;
-/// Pieces after which other drains have their turn: to mask what is in them may take a while.
-const PIECES_AT_A_TIME: usize = 32;
+/// Bytes after which other drains have their turn: to mask what is in them may take a while.
+const TURN: usize = 64 * 1024;
 
 /// A block that waits for the endpoint for so long is thrown away, with its page, and read again when the
 /// endpoint has taken something.
@@ -162,16 +162,18 @@ impl Reader {
             .records()
             .map_err(|source| Stopped::Failed(ReadError::Damaged { position, source }))?;
         self.assembler.begin_block(position);
-        let mut piece = 0;
+        let (mut piece, mut taken) = (0, 0);
         for record in &records {
-            if piece % PIECES_AT_A_TIME == 0 {
+            if taken >= TURN {
+                taken = 0;
                 yield_now().await;
             }
             let (stream, offset, bytes) = match &record.event {
                 Event::Output { stream, offset, bytes } if piece_end(bytes) < bytes.len() => {
                     (*stream, *offset, bytes)
                 }
-                _ => {
+                event => {
+                    taken += content(event);
                     if self.push(record, &mut piece) {
                         self.hand_over(batches).await?;
                     }
@@ -180,12 +182,14 @@ impl Reader {
             };
             let mut rest = bytes.clone();
             while !rest.is_empty() {
-                if piece % PIECES_AT_A_TIME == 0 {
+                if taken >= TURN {
+                    taken = 0;
                     yield_now().await;
                 }
                 let offset = offset + (bytes.len() - rest.len()) as u64;
                 let event =
                     Event::Output { stream, offset, bytes: rest.split_to(piece_end(&rest)) };
+                taken += content(&event);
                 let part = Record { event, origin: record.origin.clone(), ..*record };
                 if self.push(&part, &mut piece) {
                     self.hand_over(batches).await?;
@@ -237,6 +241,16 @@ impl Reader {
             self.reached = Some(checkpoint.clone());
             self.batcher.reached(checkpoint);
         }
+    }
+}
+
+/// Bytes of a record that become text of lines.
+fn content(event: &Event) -> usize {
+    match event {
+        Event::Output { bytes, .. } | Event::Input { bytes, .. } | Event::Line { bytes } => {
+            bytes.len()
+        }
+        _ => 0,
     }
 }
 
