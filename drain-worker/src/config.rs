@@ -23,7 +23,7 @@ pub struct Settings {
     pub drain_allow_network: Vec<IpNet>,
     /// Seconds after which the drains of a worker that does not answer are free; others take them within half as
     /// many more.
-    #[arg(long, env = "SPILLWAY_DRAIN_LEASE_SECONDS", value_name = "SECONDS", default_value_t = 9, value_parser = clap::value_parser!(u16).range(3..=300))]
+    #[arg(long, env = "SPILLWAY_DRAIN_LEASE_SECONDS", value_name = "SECONDS", default_value_t = 8, value_parser = clap::value_parser!(u16).range(3..=300))]
     pub drain_lease_seconds: u16,
     /// Bytes after which a line without an end is delivered in pieces.
     #[arg(long, env = "SPILLWAY_DRAIN_LINE_BYTES", value_name = "BYTES", default_value_t = 64 * 1024, value_parser = clap::value_parser!(u32).range(1024..=128 * 1024))]

@@ -90,15 +90,16 @@ pub(crate) fn prepare(context: &Context, row: &WorkableDrain) -> Result<Drain, D
         Some(_) => BatchLimits { bytes: context.redelivery_bytes.min(limits.bytes), ..limits },
     };
     let options: Options = parse("options", row.options.clone())?;
+    let line_bytes = context.line_bytes.min(line_bytes);
     let start = options.multiline_start.as_deref().map(config::regex).transpose();
-    let shaper = Shaper::new(&options).map_err(DrainError::Pattern)?;
+    let shaper = Shaper::new(&options, line_bytes).map_err(DrainError::Pattern)?;
     let wanted = Wanted {
         sources: Vec::new(),
         apps: options.apps,
         databases: options.databases,
         multiline_start: start.map_err(DrainError::Pattern)?,
         events_only,
-        cuts: Cuts { limit: context.line_bytes.min(line_bytes), redraws },
+        cuts: Cuts { limit: line_bytes, redraws },
         control_sequences: parse(
             "option `control_sequences`",
             Value::from(row.control_sequences.as_str()),

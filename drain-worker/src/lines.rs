@@ -15,9 +15,7 @@ mod records;
 mod shape;
 
 pub(crate) use clean::ControlSequences;
-#[cfg(test)]
-pub(crate) use records::Span;
-pub(crate) use records::{Assembler, Channel, Checkpoint, Line, Wanted};
+pub(crate) use records::{Assembler, Channel, Checkpoint, Line, Span, Wanted};
 pub(crate) use shape::{Extras, Shaper};
 
 /// What becomes of a line that is redrawn by lone CRs, such as a progress bar.

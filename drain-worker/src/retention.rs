@@ -12,6 +12,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(15);
 const DROP_EVERY: Duration = Duration::from_mins(5);
 /// Deleted at a time. While it goes on, readers of the stream get nothing new.
 const BLOCKS: i32 = 100;
+/// The same of lines that were refused.
+const LINES: i64 = 200;
 /// Between two times.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -56,6 +58,9 @@ impl Trimmer {
         }
         if dropped.is_none_or(|at| at.elapsed() >= DROP_EVERY) {
             while self.store.drop_passed_day().await? {}
+            while self.store.forget_rejected_lines(LINES).await? >= LINES {
+                sleep(PAUSE).await;
+            }
             *dropped = Some(Instant::now());
         }
         Ok(())

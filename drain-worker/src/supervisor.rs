@@ -156,6 +156,8 @@ impl Supervisor {
         for row in drains.iter().filter(|row| has_work(row)) {
             let held = self.leases.get(row.id).is_some();
             if !self.running.contains_key(&row.id) && (held || self.leases.count() < share) {
+                // There may be many to start.
+                self.leases.renew().await;
                 self.start(row).await?;
             }
         }
@@ -208,8 +210,9 @@ impl Supervisor {
     async fn start(&mut self, outline: &DrainOutline) -> Result<(), StoreError> {
         let drain = outline.id;
         let Some(lease) = self.leases.take(drain).await? else { return Ok(()) };
-        // What was changed since then raises the revision, so that it is started anew.
-        let Some(row) = self.context.store.workable_drain(drain).await? else { return Ok(()) };
+        let row = self.context.store.workable_drain(drain).await?;
+        // What was changed since then is seen at the next look.
+        let Some(row) = row.filter(|row| row.revision == outline.revision) else { return Ok(()) };
         let stop = CancellationToken::new();
         let (context, outline, token) = (self.context.clone(), outline.clone(), stop.clone());
         let (revision, generation) = (outline.revision, lease.generation);

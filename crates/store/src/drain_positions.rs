@@ -356,18 +356,6 @@ impl Store {
 
     /// Forgets how drains fared more than a day ago, and tests that old.
     pub async fn forget_drain_history(&self) -> Result<(), StoreError> {
-        sqlx::query(
-            "with gone as (
-                 delete from rejected_lines r using log_drains d, environments e
-                 where d.id = r.drain_id and e.id = d.environment_id
-                     and r.rejected_at < now() - make_interval(secs => e.retention_seconds)
-                 returning r.drain_id
-             ), counted as (select drain_id, count(*) as lines from gone group by drain_id)
-             update drain_positions p set dropped_records = p.dropped_records + counted.lines
-             from counted where p.drain_id = counted.drain_id",
-        )
-        .execute(&self.pool)
-        .await?;
         sqlx::query("delete from drain_minutes where minute < now() - interval '1 day'")
             .execute(&self.pool)
             .await?;

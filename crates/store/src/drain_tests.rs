@@ -170,7 +170,7 @@ impl Store {
                  t.configuration -> 'settings' -> 'destination' as destination,
                  coalesce(t.sealed_credentials, d.sealed_credentials) as sealed_credentials,
                  'strip' as control_sequences, 'keep' as redraws,
-                 t.configuration -> 'settings' -> 'options' as options
+                 t.configuration -> 'settings' -> 'options' as options, 0::bigint as revision
              from claimed t join environments e on e.id = t.environment_id
                  left join log_drains d on d.id = t.drain_id
                      and d.revision = (t.configuration ->> 'revision')::bigint",

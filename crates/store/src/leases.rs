@@ -43,6 +43,8 @@ pub struct WorkableDrain {
     pub redraws: String,
     /// Which lines it takes, and what becomes of them.
     pub options: Value,
+    /// Raised by each change of what is set.
+    pub revision: i64,
 }
 
 /// What of a drain is looked at again and again.
@@ -103,7 +105,7 @@ impl Store {
         Ok(sqlx::query_as(
             "select d.id, d.environment_id, e.handle as environment_handle, e.organization_id,
                  d.handle, d.kind, d.destination, d.sealed_credentials,
-                 d.control_sequences, d.redraws, d.options
+                 d.control_sequences, d.redraws, d.options, d.revision
              from log_drains d join environments e on e.id = d.environment_id
              where d.id = $1 and e.deleted_at is null",
         )

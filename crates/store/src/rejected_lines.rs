@@ -137,6 +137,33 @@ impl Store {
         Ok(())
     }
 
+    /// Deletes at most so many lines that were refused before the time for which their environments keep
+    /// records, and counts them with those that drains have lost to it; answers how many.
+    pub async fn forget_rejected_lines(&self, most: i64) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar(
+            "with old as (
+                 select r.id from rejected_lines r join log_drains d on d.id = r.drain_id
+                     join environments e on e.id = d.environment_id
+                 where r.rejected_at < now() - make_interval(secs => e.retention_seconds)
+                 limit $1 for update of r skip locked
+             ), gone as (
+                 delete from rejected_lines r using old where r.id = old.id returning r.drain_id
+             ), counted as (
+                 select drain_id, count(*) as lines from gone group by drain_id
+             ), locked as (
+                 select drain_id from drain_positions
+                 where drain_id in (select drain_id from counted) order by drain_id for update
+             ), told as (
+                 update drain_positions p set dropped_records = p.dropped_records + counted.lines
+                 from counted join locked using (drain_id) where p.drain_id = counted.drain_id
+             )
+             select count(*) from gone",
+        )
+        .bind(most)
+        .fetch_one(&self.pool)
+        .await?)
+    }
+
     /// A line was refused again. Only the drain's owner says so.
     pub async fn line_refused_again(
         &self,

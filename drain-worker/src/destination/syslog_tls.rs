@@ -94,7 +94,7 @@ struct Connection {
     receipt: Receipt,
     /// Bytes written.
     written: u64,
-    /// Bytes that came: a receiver has nothing to say.
+    /// Bytes that came since a batch was last confirmed: a receiver has nothing to say.
     heard: usize,
     /// Bytes that the receiver has surely read.
     read: u64,
@@ -222,7 +222,7 @@ impl SyslogTls {
         let count = self.unconfirmed.iter().take_while(delivered).count();
         let last = self.unconfirmed.drain(..count).next_back();
         if let Some(last) = last {
-            connection.confirmed = last.end;
+            (connection.confirmed, connection.heard) = (last.end, 0);
             if last.end > read && !idle {
                 connection.receipt.settle();
             }

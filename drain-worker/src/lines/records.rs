@@ -149,33 +149,6 @@ impl Wanted {
     }
 }
 
-impl Wanted {
-    /// Delivers an event, in pieces if it is above the limit.
-    fn emit_event(&self, record: &Record, emit: &mut impl FnMut(&Line<'_>)) {
-        let message = describe::message(record);
-        let mut line = Line {
-            origin: &record.origin,
-            seq: record.seq,
-            at: record.at,
-            event: record.event.name(),
-            span: None,
-            message: &[],
-            extras: Extras::default(),
-        };
-        let mut offset = 0;
-        let pieces = super::pieces(&message, self.cuts.limit);
-        for (piece, continued) in pieces {
-            let length = piece.len() as u64;
-            if continued || offset > 0 {
-                line.span = Some(Span { channel: None, offset, length, continued });
-            }
-            let message = self.control_sequences.apply(piece);
-            emit(&Line { message: &message, ..line });
-            offset += length;
-        }
-    }
-}
-
 /// Where something begins.
 #[derive(Debug, Clone, Copy)]
 struct Begin {
@@ -284,7 +257,16 @@ impl Assembler {
                     }
                 }
                 if self.current > self.resumed.high {
-                    self.wanted.emit_event(record, emit);
+                    let message = describe::message(record);
+                    emit(&Line {
+                        origin: &record.origin,
+                        seq: record.seq,
+                        at: record.at,
+                        event: event.name(),
+                        span: None,
+                        message: &self.wanted.control_sequences.apply(&message),
+                        extras: Extras::default(),
+                    });
                 }
                 return;
             }

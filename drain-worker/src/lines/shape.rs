@@ -6,7 +6,7 @@ use destinations::{Options, Severity, TagSet};
 use regex::bytes::Regex;
 use serde_json::{Map, Value};
 
-use super::Line;
+use super::{Line, Span};
 
 /// What a drain's options add to a line.
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,9 +23,11 @@ pub(crate) struct Extras<'a> {
     pub(crate) fields: &'a [(String, String)],
 }
 
-/// Changes lines as a drain's options say.
+/// Changes lines as a drain's options say. What is no line of a stream, and so was not cut before, is cut here at
+/// the limit, when it is masked.
 #[derive(Debug)]
 pub(crate) struct Shaper {
+    limit: usize,
     redactions: Vec<(Regex, Vec<u8>)>,
     parse_json: bool,
     minimum: Option<Severity>,
@@ -35,12 +37,13 @@ pub(crate) struct Shaper {
 
 impl Shaper {
     /// Fails where a pattern is wrong.
-    pub(crate) fn new(options: &Options) -> Result<Self, String> {
+    pub(crate) fn new(options: &Options, limit: usize) -> Result<Self, String> {
         let redactions = options.redactions.iter().map(|redaction| {
             let regex = destinations::regex(&redaction.pattern)?;
             Ok((regex, redaction.replacement.clone().into_bytes()))
         });
         Ok(Self {
+            limit,
             redactions: redactions.collect::<Result<_, String>>()?,
             parse_json: options.parse_json,
             minimum: options.minimum_severity,
@@ -50,7 +53,7 @@ impl Shaper {
     }
 
     /// Gives the line to `emit` as it is to be sent, unless it is left out.
-    pub(crate) fn shape(&self, line: &Line<'_>, emit: impl FnOnce(&Line<'_>)) {
+    pub(crate) fn shape(&self, line: &Line<'_>, mut emit: impl FnMut(&Line<'_>)) {
         let mut message = Cow::Borrowed(line.message);
         for (regex, replacement) in &self.redactions {
             if let Cow::Owned(masked) = regex.replace_all(&message, replacement.as_slice()) {
@@ -69,7 +72,18 @@ impl Shaper {
         let redacted = matches!(message, Cow::Owned(_));
         let (tags, fields) = (self.tags, self.fields.as_slice());
         let extras = Extras { severity, redacted, json: json.as_ref(), tags, fields };
-        emit(&Line { message: &message, extras, ..*line });
+        if line.span.is_some() || message.len() <= self.limit {
+            return emit(&Line { message: &message, extras, ..*line });
+        }
+        // Fields of its JSON are of all of it.
+        let extras = Extras { json: None, ..extras };
+        let mut offset = 0;
+        for (piece, continued) in super::pieces(&message, self.limit) {
+            let length = piece.len() as u64;
+            let span = Some(Span { channel: None, offset, length, continued });
+            emit(&Line { message: piece, span, extras, ..*line });
+            offset += length;
+        }
     }
 }
 
@@ -93,7 +107,7 @@ mod tests {
 
     /// What is sent of a line: its text, whether it was masked, and its severity.
     fn shaped(options: Value, message: &str) -> Option<(String, bool, Option<Severity>)> {
-        let shaper = Shaper::new(&serde_json::from_value(options).unwrap()).unwrap();
+        let shaper = Shaper::new(&serde_json::from_value(options).unwrap(), 1000).unwrap();
         let origin: Arc<_> = origin();
         let line = Line {
             origin: &origin,
@@ -121,6 +135,45 @@ mod tests {
         let sent = shaped(options.clone(), "pay 1111-2222 card=1111-2222 key=abc").unwrap();
         assert_eq!(sent, ("pay card card=*** key=***".to_owned(), true, None));
         assert_eq!(shaped(options, "pay").unwrap(), ("pay".to_owned(), false, None));
+    }
+
+    #[test]
+    fn an_event_above_the_limit_is_split_when_it_is_masked_and_nothing_of_it_is_lost() {
+        let options = json!({"redactions": [{"pattern": "token-[0-9]+", "replacement": "*"}]});
+        let shaper = Shaper::new(&serde_json::from_value(options).unwrap(), 16).unwrap();
+        let origin: Arc<_> = origin();
+        let pieces = |message: &str| {
+            let mut pieces = Vec::new();
+            let line = Line {
+                origin: &origin,
+                seq: 7,
+                at: Timestamp::from_nanos(0),
+                event: "exec",
+                span: None,
+                message: message.as_bytes(),
+                extras: Extras::default(),
+            };
+            shaper.shape(&line, |line| {
+                let mut id = Vec::new();
+                line.write_id(&mut id);
+                let id = String::from_utf8(id).unwrap();
+                let end = id.rsplit_once("0005:").unwrap().1.to_owned();
+                let text = String::from_utf8(line.message.to_vec()).unwrap();
+                pieces.push((text, end, line.span.is_some_and(|span| span.continued)));
+            });
+            pieces
+        };
+        let piece = |text: &str, end: &str, continued| (text.to_owned(), end.to_owned(), continued);
+        // What is masked reaches across the limit, which itself is within a character.
+        assert_eq!(
+            pieces("exec: 12 token-123456 \u{20ac}\u{20ac}\na\nb 12345678901234567"),
+            [
+                piece("exec: 12 * \u{20ac}", "7:0-14", true),
+                piece("\u{20ac}\na\nb 12345678", "7:14-30", true),
+                piece("901234567", "7:30-39", false),
+            ]
+        );
+        assert_eq!(pieces("exec: 0123456789"), [piece("exec: 0123456789", "7", false)]);
     }
 
     #[test]

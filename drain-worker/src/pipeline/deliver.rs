@@ -317,38 +317,7 @@ impl Delivery {
         let fails_again = self.failures > 0;
         self.failures = self.failures.saturating_add(1);
         self.status.failed(&failure.message);
-        if fails_again && self.share.is_wanted() {
-            tracing::debug!("what waits is thrown away for its memory, and read again");
-            self.window.clear();
-            self.status.undone(std::mem::take(&mut self.apart));
-            self.thrown_away = Some(wait);
-            // The queue, too, is of what was thrown away.
-            return ControlFlow::Break(());
-        }
-        self.wait(wait).await
-    }
-
-    async fn divide(&mut self, at: usize, reason: String) -> ControlFlow<()> {
-        let Some(batch) = self.window.remove(at) else { return ControlFlow::Continue(()) };
-        if let Some((first, second)) = batch.halves() {
-            self.window.insert(at, second);
-            self.window.insert(at, first);
-            return ControlFlow::Continue(());
-        }
-        self.status.rejected(self.rejected(batch.bytes(), reason)).await;
-        let done = (batch.counted, batch.bytes().len());
-        self.settle(Counts::default(), done, batch.reached);
-        self.wait_if_all_are_refused().await
-    }
-
-    /// An endpoint that refuses every line is tried as rarely as one that refuses the drain: what is left of
-    /// the backlog is kept for when it is mended.
-    async fn wait_if_all_are_refused(&mut self) -> ControlFlow<()> {
-        if self.status.refuses_all() {
-            self.wait(PARKED_RETRY).await
-        } else {
-            ControlFlow::Continue(())
-        }
+        if fails_again { self.wait_without_memory(wait).await } else { self.wait(wait).await }
     }
 
     /// Breaks when the pipeline is to stop meanwhile.
@@ -358,6 +327,46 @@ impl Delivery {
             () = sleep(time) => ControlFlow::Continue(()),
             () = self.stop.cancelled() => ControlFlow::Break(()),
         }
+    }
+
+    /// The same, but what waits is thrown away if others want its memory.
+    async fn wait_without_memory(&mut self, time: Duration) -> ControlFlow<()> {
+        if !self.share.is_wanted() {
+            return self.wait(time).await;
+        }
+        tracing::debug!("what waits is thrown away for its memory, and read again");
+        self.window.clear();
+        self.sent = 0;
+        self.status.undone(std::mem::take(&mut self.apart));
+        self.thrown_away = Some(time);
+        // The queue, too, is of what was thrown away.
+        ControlFlow::Break(())
+    }
+
+    async fn divide(&mut self, at: usize, reason: String) -> ControlFlow<()> {
+        let Some(batch) = self.window.remove(at) else { return ControlFlow::Continue(()) };
+        if let Some((first, second)) = batch.halves() {
+            self.window.insert(at, second);
+            self.window.insert(at, first);
+            return ControlFlow::Continue(());
+        }
+        self.status.rejected(self.rejected(batch.bytes(), reason.clone())).await;
+        let done = (batch.counted, batch.bytes().len());
+        self.settle_at(at, Counts::default(), done, batch.reached);
+        self.wait_if_all_are_refused(&reason).await
+    }
+
+    /// An endpoint that refuses every line is tried as rarely as one that refuses the drain: what is left of
+    /// the backlog is kept for when it is mended.
+    async fn wait_if_all_are_refused(&mut self, reason: &str) -> ControlFlow<()> {
+        if !self.status.refuses_all(reason) {
+            return ControlFlow::Continue(());
+        }
+        // Parts of a batch that are settled would be sent and refused again.
+        if self.apart > 0 {
+            return self.wait(PARKED_RETRY).await;
+        }
+        self.wait_without_memory(PARKED_RETRY).await
     }
 
     /// Settles the first lines of the batch that was just sent: some are refused, the others delivered.
@@ -398,20 +407,30 @@ impl Delivery {
             }
         }
         self.failures = 0;
-        // With older batches unconfirmed, its position counts when theirs do.
-        match self.sent.checked_sub(1).and_then(|before| self.window.get_mut(before)) {
-            Some(before) => {
-                before.counted += done.0;
-                match (batch.reached, &mut before.reached) {
-                    (None, Some(reached)) => reached.behind += done.0,
-                    (reached, before) => *before = reached,
-                }
-                self.share.release(done.1);
-                self.status.delivered(counts, done.1, None);
-            }
-            None => self.settle(counts, done, batch.reached),
+        self.settle_at(self.sent, counts, done, batch.reached);
+        self.wait_if_all_are_refused(&message).await
+    }
+
+    /// The same as [`Self::settle`] of a batch that stood there in the window: with older ones unconfirmed, its
+    /// position counts when theirs do.
+    fn settle_at(
+        &mut self,
+        at: usize,
+        counts: Counts,
+        done: (usize, usize),
+        reached: Option<Reached>,
+    ) {
+        let Some(before) = at.checked_sub(1).and_then(|before| self.window.get_mut(before)) else {
+            return self.settle(counts, done, reached);
+        };
+        before.counted += done.0;
+        match (reached, &mut before.reached) {
+            (None, Some(reached)) => reached.behind += done.0,
+            (reached, before) => *before = reached,
         }
-        self.wait_if_all_are_refused().await
+        self.apart += done.1;
+        self.share.release(done.1);
+        self.status.delivered(counts, done.1, None);
     }
 
     fn rejected(&self, line: &[u8], reason: String) -> RejectedLine {

@@ -216,11 +216,7 @@ impl Status {
             written.await;
         }
         self.unwritten.fetch_add(1, Ordering::Relaxed);
-        let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
-        if refused >= MANY_REFUSED {
-            let reason = &line.reason;
-            self.failed(&format!("the last {refused} lines were all refused: {reason}"));
-        }
+        self.refused.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state();
         state.rejected.push(line);
         state.minute.rejected += 1;
@@ -228,9 +224,15 @@ impl Status {
         self.changed.notify_one();
     }
 
-    /// Whether so many lines were refused, and none delivered, that it is hardly the lines.
-    pub(super) fn refuses_all(&self) -> bool {
-        self.refused.load(Ordering::Relaxed) >= MANY_REFUSED
+    /// Whether so many lines were refused, and none delivered, since this was last so, that it is hardly the
+    /// lines: then the drain fails.
+    pub(super) fn refuses_all(&self, reason: &str) -> bool {
+        let is_so = self.refused.load(Ordering::Relaxed) >= MANY_REFUSED;
+        if is_so {
+            self.refused.store(0, Ordering::Relaxed);
+            self.failed(&format!("the last {MANY_REFUSED} lines were all refused: {reason}"));
+        }
+        is_so
     }
 
     /// Nothing is left to deliver: what failed before this worker had the drain fails no more, unless it

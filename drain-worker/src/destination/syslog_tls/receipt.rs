@@ -48,11 +48,11 @@ impl Receipt {
     pub(super) fn note(&mut self, acknowledged: u64, window: u64) -> u64 {
         // What is unacknowledged counts what TLS has added, so it may seem to be fewer than before.
         let acknowledged = acknowledged.max(self.looked);
-        if self.looked == 0 {
-            // Nothing has come that could be unread.
+        let play = self.play();
+        if self.looked == 0 && acknowledged <= play {
+            // What has come, and could be unread, is less than what never counts.
             self.proven = window;
         }
-        let play = self.play();
         let unseen = acknowledged - self.looked;
         self.looked = acknowledged;
         self.window = window;

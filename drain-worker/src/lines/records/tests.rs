@@ -259,8 +259,7 @@ fn who_wants_events_only_gets_no_output_and_the_position_moves_on() {
         vec![(0, 0, Vec::new()), (0, 5, b"printed\nand open".to_vec()), (0, 3, Vec::new())],
         vec![(0, 5, b" still".to_vec()), (0, 1, Vec::new()), (0, 2, b"x".to_vec())],
     ];
-    let cuts = Cuts { limit: 64, redraws: Redraws::Keep };
-    let wanted = Wanted { events_only: true, cuts, ..wanted() };
+    let wanted = Wanted { events_only: true, ..wanted() };
     let mut assembler = Assembler::new(wanted, Checkpoint::default());
     let mut events = Vec::new();
     for (block, number) in blocks(&acts).iter().zip(1..) {
@@ -287,27 +286,4 @@ fn of_lines_only_those_about_the_platform_itself_are_events() {
     let line = || Event::Line { bytes: b"a".as_slice().into() };
     assert!(taken(Source::Activity, line()) && !taken(Source::App, line()));
     assert!(taken(Source::App, Event::Shell) && !taken(Source::Database, Event::Shell));
-}
-
-#[test]
-fn an_event_above_the_limit_is_split_and_nothing_of_it_is_lost() {
-    let delivered = |event: Event| {
-        let mut record = blocks(&[vec![(0, 0, Vec::new())]]).remove(0).remove(0);
-        record.event = event;
-        deliver(&[vec![record]], &wanted(), &Checkpoint::default(), usize::MAX).0
-    };
-    // The limit of 16 bytes is within the last character that comes before it.
-    let command = "echo 3456\u{20ac}\na\nb 12345678901234567";
-    let pieces = delivered(Event::Exec { command: command.as_bytes().into() });
-    let texts: Vec<_> = pieces.iter().map(|line| String::from_utf8_lossy(&line.message)).collect();
-    assert_eq!(texts, ["exec: echo 3456", "\u{20ac}\na\nb 12345678", "901234567"]);
-    let producer = pieces[0].producer;
-    let ids: Vec<_> = pieces.iter().map(|line| line.id.as_str()).collect();
-    assert_eq!(ids, ["0:0-15", "0:15-31", "0:31-40"].map(|end| format!("{producer}:{end}")));
-    let continued = pieces.iter().map(|line| line.span.unwrap().continued);
-    assert_eq!(continued.collect::<Vec<_>>(), [true, true, false]);
-
-    let short = delivered(Event::Exec { command: b"0123456789".as_slice().into() });
-    assert_eq!(short[0].message, b"exec: 0123456789");
-    assert!(short.len() == 1 && short[0].span.is_none());
 }
