@@ -356,8 +356,8 @@ impl Delivery {
         self.wait_if_all_are_refused(&reason).await
     }
 
-    /// An endpoint that refuses every line is tried as rarely as one that refuses the drain: what is left of
-    /// the backlog is kept for when it is mended.
+    /// An endpoint that refuses every line rests after many of them, for as long as one that refuses the drain:
+    /// most of the backlog is kept for when it is mended.
     async fn wait_if_all_are_refused(&mut self, reason: &str) -> ControlFlow<()> {
         if !self.status.refuses_all(reason) {
             return ControlFlow::Continue(());

@@ -2,9 +2,7 @@
 //! path, headers, body, limits; and answer as it says, partly refused batches included. The vendors
 //! themselves cannot be run here.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -15,14 +13,15 @@ use e2e::https_receiver::{Answer, HttpsReceiver, Received};
 use e2e::tls_sink::TlsSink;
 use e2e::wait;
 use model::{Drain, Id};
-use prost::Message as _;
 use serde_json::{Value, json};
 
 use crate::{DEADLINE, Session, World};
 
 mod bucket;
 mod events;
+mod opentelemetry;
 mod refused;
+mod splunk;
 
 /// What a line may not break: control characters, a quote, and bytes that are not UTF-8.
 const HOSTILE: &[u8] = b"a\x01\x02\"\\<!channel>\xff\xfe\n";
@@ -192,179 +191,6 @@ async fn a_wrong_datadog_key_parks_the_drain_and_is_not_quoted() -> Result<()> {
     vendor.failing("403 Forbidden ({\"errors\":[\"API key *** is invalid\"]})").await
 }
 
-/// Splunk's events, one after another.
-fn events(body: &[u8]) -> Vec<Value> {
-    serde_json::Deserializer::from_slice(body).into_iter().filter_map(Result::ok).collect()
-}
-
-/// What the collector says of a request, apart from its acknowledgement.
-fn collector(request: &Received) -> Option<Answer> {
-    if request.header("authorization") != "Splunk t0ken" {
-        return Some(Answer::json(403, &json!({ "text": "Invalid token", "code": 4 })));
-    }
-    if uuid::Uuid::parse_str(request.header("x-splunk-request-channel")).is_err() {
-        return Some(Answer::json(400, &json!({ "text": "Invalid data channel", "code": 11 })));
-    }
-    if request.path != "/services/collector/event" {
-        return None;
-    }
-    for (number, event) in events(&request.body).iter().enumerate() {
-        let blank = event["event"].as_str().is_some_and(|text| text.trim().is_empty());
-        let flat = event["fields"].as_object().is_some_and(|it| it.values().all(Value::is_string));
-        let code = if blank || event["event"].is_null() { 13 } else { 15 };
-        let refused = event["event"].as_str().is_some_and(|text| text.contains("line 42 of"));
-        if refused || blank || !flat || !event["time"].is_string() {
-            let said = json!({ "text": "bad", "code": code, "invalid-event-number": number });
-            return Some(Answer::json(400, &said));
-        }
-    }
-    Some(Answer::json(200, &json!({ "text": "Success", "code": 0 })))
-}
-
-#[tokio::test]
-async fn splunk_keeps_what_stands_before_a_refused_event_and_gets_the_rest_once() -> Result<()> {
-    let destination = json!({ "index": "main", "acknowledge": false });
-    let mut vendor =
-        Vendor::start("splunk_hec", destination, "", json!({ "token": "t0ken" })).await?;
-    vendor.receiver.answer_by(|request| collector(request).unwrap_or(Answer::status(404)));
-    let blank = vendor.session.output("\n \n");
-    vendor.world.append(&[blank]).await?;
-    vendor.session().await?;
-    vendor.delivered(102, 1).await?;
-    // The one with the refused event: those before it are taken.
-    let mut taken = Vec::new();
-    for request in vendor.receiver.requests() {
-        let mut events = events(&request.body);
-        if !request.is_accepted() {
-            let bad = |event: &Value| {
-                event["event"].as_str().is_some_and(|text| text.contains("line 42 of"))
-            };
-            events.truncate(events.iter().position(bad).context("no refused event")?);
-        }
-        taken.extend(events);
-    }
-    let ids = ids(&taken, "/fields/id");
-    assert!(ids.len() == 102 && all_different(&ids), "{}", ids.len());
-    assert_eq!(taken[2]["host"], "production");
-    assert_eq!((&taken[2]["source"], &taken[2]["index"]), (&json!("web"), &json!("main")));
-    assert_eq!(taken[2]["fields"]["user_email"], "ada@example.com");
-    let begin = vendor.session.shown.windows(8).position(|at| at == b"line 42 ").unwrap_or(0);
-    let id = vendor.id_at(begin, begin + "line 42 of the session\r\n".len());
-    let rejected = vendor.rejected().await?;
-    assert_eq!(rejected.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), [id]);
-    assert!(rejected[0].1.contains("400 Bad Request"), "{}", rejected[0].1);
-    Ok(())
-}
-
-#[tokio::test]
-async fn splunk_lines_count_when_an_indexer_has_acknowledged_them() -> Result<()> {
-    let destination = json!({ "acknowledge": true });
-    let mut vendor =
-        Vendor::start("splunk_hec", destination, "", json!({ "token": "t0ken" })).await?;
-    let is_indexed = Arc::new(AtomicBool::new(false));
-    let (mut next_id, indexed) = (0, is_indexed.clone());
-    vendor.receiver.answer_by(move |request| {
-        if let Some(Answer::Body { status: 200, .. }) = collector(request) {
-            let body = json!({ "text": "Success", "code": 0, "ackId": next_id });
-            next_id += 1;
-            let headers = vec![("set-cookie".to_owned(), "AWSALB=node1; Path=/".to_owned())];
-            return Answer::Body { status: 200, headers, body: body.to_string().into() };
-        }
-        let channel = request.header("x-splunk-request-channel");
-        if request.path != format!("/services/collector/ack?channel={channel}")
-            || request.header("cookie") != "AWSALB=node1"
-        {
-            return Answer::json(400, &json!({ "text": "ACK is disabled", "code": 14 }));
-        }
-        let wanted: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-        let ids = wanted["acks"].as_array().cloned().unwrap_or_default();
-        let indexed = indexed.load(Ordering::SeqCst);
-        let acks: serde_json::Map<_, _> =
-            ids.iter().map(|id| (id.to_string(), json!(indexed))).collect();
-        Answer::json(200, &json!({ "acks": acks }))
-    });
-    let lines = vendor.session.numbered(0..40);
-    vendor.world.append(&[lines]).await?;
-    wait::until_true("the first question", DEADLINE, async || {
-        Ok(vendor.receiver.requests().iter().any(|request| request.path.contains("/ack")))
-    })
-    .await?;
-    assert_eq!(vendor.world.state(vendor.drain).await?.delivered, 0);
-    is_indexed.store(true, Ordering::SeqCst);
-    vendor.delivered(40, 0).await?;
-    let requests = vendor.receiver.requests();
-    let sent = requests.iter().filter(|request| request.path.ends_with("/event")).count();
-    let asked = requests.len() - sent;
-    assert!(asked >= 2, "{asked} questions");
-    let all: Vec<Value> = requests
-        .iter()
-        .filter(|request| request.path.ends_with("/event"))
-        .flat_map(|request| events(&request.body))
-        .collect();
-    assert_eq!(all.len(), 40);
-    Ok(())
-}
-
-#[tokio::test]
-async fn splunk_that_loses_count_of_acknowledgements_gets_everything_again() -> Result<()> {
-    let destination = json!({ "acknowledge": true });
-    let mut vendor =
-        Vendor::start("splunk_hec", destination, "", json!({ "token": "t0ken" })).await?;
-    let channels = Arc::new(Mutex::new(Vec::<String>::new()));
-    let (known, mut next_id) = (channels.clone(), 0);
-    vendor.receiver.answer_by(move |request| {
-        let channel = request.header("x-splunk-request-channel").to_owned();
-        let mut channels = known.lock().unwrap_or_else(PoisonError::into_inner);
-        if !channels.contains(&channel) {
-            channels.push(channel);
-        }
-        // In the first channel every request has the same id.
-        let is_first = channels.len() == 1;
-        if request.path.ends_with("/event") {
-            next_id += u64::from(!is_first);
-            return Answer::json(200, &json!({ "text": "Success", "code": 0, "ackId": next_id }));
-        }
-        let wanted: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-        let ids = wanted["acks"].as_array().cloned().unwrap_or_default();
-        let acks: serde_json::Map<_, _> =
-            ids.iter().map(|id| (id.to_string(), json!(!is_first))).collect();
-        Answer::json(200, &json!({ "acks": acks }))
-    });
-    let one = vendor.session.numbered(0..10);
-    vendor.world.append(&[one]).await?;
-    wait::until_true("the first", DEADLINE, async || Ok(!vendor.receiver.requests().is_empty()))
-        .await?;
-    let other = vendor.session.numbered(10..20);
-    vendor.world.append(&[other]).await?;
-    vendor.world.state_until(vendor.drain, "all", |state| state.delivered == 20).await?;
-    let channels = channels.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    assert!(channels.len() >= 2, "{channels:?}");
-    let again: Vec<Value> = vendor
-        .receiver
-        .requests()
-        .iter()
-        .filter(|it| it.path.ends_with("/event"))
-        .filter(|it| it.header("x-splunk-request-channel") != channels[0])
-        .flat_map(|it| events(&it.body))
-        .collect();
-    let ids: HashSet<String> = ids(&again, "/fields/id").into_iter().collect();
-    assert_eq!(ids.len(), 20, "all of it came in the other channels");
-    Ok(())
-}
-
-#[tokio::test]
-async fn answers_about_lines_that_were_not_sent_settle_nothing() -> Result<()> {
-    let credentials = json!({ "token": "t0ken" });
-    let mut vendor = Vendor::start("splunk_hec", json!({}), "", credentials).await?;
-    let mut answers = [u64::MAX, 1000, 101].into_iter();
-    vendor.receiver.answer_by(move |request| match answers.next() {
-        Some(number) => Answer::json(503, &json!({ "code": 9, "invalid-event-number": number })),
-        None => collector(request).unwrap_or(Answer::status(404)),
-    });
-    vendor.session().await?;
-    vendor.delivered(100, 1).await
-}
-
 #[tokio::test]
 async fn elasticsearch_refuses_single_documents_and_is_tried_again_under_the_same_ids() -> Result<()>
 {
@@ -482,109 +308,6 @@ async fn loki_gets_streams_whose_equal_lines_stay_apart() -> Result<()> {
         .map(|entry| (entry["values"][0][0].to_string(), entry["values"][0][1].to_string()))
         .collect();
     assert_eq!(seen.len(), entries.len());
-    Ok(())
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Export {
-    #[prost(message, repeated, tag = "1")]
-    resource_logs: Vec<ResourceLogs>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ResourceLogs {
-    #[prost(message, optional, tag = "1")]
-    resource: Option<Attributes>,
-    #[prost(message, repeated, tag = "2")]
-    scope_logs: Vec<ScopeLogs>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Attributes {
-    #[prost(message, repeated, tag = "1")]
-    attributes: Vec<KeyValue>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ScopeLogs {
-    #[prost(message, repeated, tag = "2")]
-    log_records: Vec<LogRecord>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct LogRecord {
-    #[prost(fixed64, tag = "1")]
-    time_unix_nano: u64,
-    #[prost(message, optional, tag = "5")]
-    body: Option<AnyValue>,
-    #[prost(message, repeated, tag = "6")]
-    attributes: Vec<KeyValue>,
-    #[prost(fixed64, tag = "11")]
-    observed_time_unix_nano: u64,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct KeyValue {
-    #[prost(string, tag = "1")]
-    key: String,
-    #[prost(message, optional, tag = "2")]
-    value: Option<AnyValue>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct AnyValue {
-    #[prost(string, tag = "1")]
-    string: String,
-    #[prost(bytes = "vec", tag = "7")]
-    bytes: Vec<u8>,
-}
-
-fn attributes(list: &[KeyValue]) -> HashMap<String, String> {
-    let pairs = list.iter().map(|pair| {
-        (
-            pair.key.clone(),
-            pair.value.as_ref().map(|value| value.string.clone()).unwrap_or_default(),
-        )
-    });
-    pairs.collect()
-}
-
-#[tokio::test]
-async fn opentelemetry_gets_protobuf_and_its_outages_cost_nothing() -> Result<()> {
-    let credentials = json!({ "headers": { "api-key": "k3y" } });
-    let mut vendor = Vendor::start("otlp_http", json!({}), "/v1/logs", credentials).await?;
-    let mut answers = vec![Answer::status(500), Answer::status(503)].into_iter();
-    vendor.receiver.answer_by(move |request| {
-        if request.path != "/v1/logs"
-            || request.header("content-type") != "application/x-protobuf"
-            || request.header("api-key") != "k3y"
-        {
-            return Answer::status(400);
-        }
-        answers.next().unwrap_or(Answer::status(200))
-    });
-    vendor.session().await?;
-    vendor.delivered(101, 0).await?;
-    let mut records = Vec::new();
-    for request in accepted(&vendor.receiver.requests()) {
-        for part in Export::decode(request.body.clone())?.resource_logs {
-            let resource = attributes(&part.resource.context("no resource")?.attributes);
-            assert_eq!(resource["service.name"], "web");
-            assert_eq!(resource["deployment.environment.name"], "production");
-            records.extend(part.scope_logs.into_iter().flat_map(|scope| scope.log_records));
-        }
-    }
-    assert_eq!(records.len(), 101);
-    let first = attributes(&records[0].attributes);
-    assert_eq!(
-        (first["user.email"].as_str(), first["log.iostream"].as_str()),
-        ("ada@example.com", "stdout")
-    );
-    assert!(first["spillway.id"].contains(":stdout:0-"));
-    assert!(records.iter().all(|it| it.time_unix_nano > 0 && it.observed_time_unix_nano > 0));
-    let bodies: Vec<_> = records.iter().filter_map(|record| record.body.clone()).collect();
-    assert_eq!(bodies[0].string, "line 0 of the session");
-    assert!(bodies.iter().any(|body| body.bytes == HOSTILE[..HOSTILE.len() - 1]));
     Ok(())
 }
 

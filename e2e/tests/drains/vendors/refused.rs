@@ -4,7 +4,8 @@ use anyhow::Result;
 use e2e::https_receiver::{Answer, Received};
 use serde_json::{Value, json};
 
-use super::{Vendor, collector, events, ids};
+use super::splunk::{collector, events};
+use super::{Vendor, ids};
 
 /// OpenTelemetry's answer to a request of which it has refused a part.
 #[derive(Clone, PartialEq, prost::Message)]
