@@ -76,6 +76,11 @@ impl TestDatabase {
         self.role_url("spillway_edge")
     }
 
+    /// The URL of the intake's role.
+    pub fn intake_url(&self) -> Result<String> {
+        self.role_url("spillway_intake")
+    }
+
     /// The URL of the worker's role.
     pub fn worker_url(&self) -> Result<String> {
         self.role_url("spillway_worker")

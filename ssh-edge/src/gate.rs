@@ -225,9 +225,7 @@ pub(crate) fn cost(event: &Event) -> usize {
     const FIXED: usize = 256;
     FIXED
         + match event {
-            Event::Output { bytes, .. } | Event::Input { bytes, .. } | Event::Line { bytes } => {
-                bytes.len()
-            }
+            Event::Output { bytes, .. } | Event::Input { bytes, .. } => bytes.len(),
             Event::Exec { command } => command.len(),
             _ => 0,
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::{Id, User};
+use crate::{Id, LogLine, User};
 
 /// Which of a program's outputs bytes came from. With a pty there is one, `Stdout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,6 +112,33 @@ pub struct Target {
     pub handle: String,
 }
 
+/// What happened to a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContainerAction {
+    /// It started.
+    Started,
+    /// Its first process ended.
+    Exited {
+        /// With this status; 128 and more by a signal (`docker run`, "Exit status").
+        code: u32,
+    },
+    /// The kernel ended a process of it, for it had no memory left.
+    OutOfMemory,
+}
+
+/// A container, and what happened to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerEvent {
+    /// What.
+    pub action: ContainerAction,
+    /// The container's id, as its runtime gives it.
+    pub id: String,
+    /// Its name there.
+    pub name: String,
+    /// Its image, as its runtime names it.
+    pub image: String,
+}
+
 /// What happened. There are very many of these, so what is rare and large is in a box. Bytes are shared, not
 /// copied: those of a record that was read from the stream keep all bytes of its block in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,11 +166,17 @@ pub enum Event {
         /// The bytes.
         bytes: Bytes,
     },
-    /// An app, a database or the platform wrote a line; `bytes` has no line end.
-    Line {
-        /// The line.
-        bytes: Bytes,
+    /// An app or a database wrote a line.
+    Line(Box<LogLine>),
+    /// Lines of this producer were lost before they could be recorded.
+    Gap {
+        /// How many.
+        lines: u64,
+        /// Why, in words.
+        reason: String,
     },
+    /// Something happened to a container of an app or a database.
+    Container(Box<ContainerEvent>),
     /// An ephemeral session began.
     SessionStarted(Box<SessionStarted>),
     /// The client asked for a terminal.
@@ -214,7 +247,9 @@ impl Event {
             Self::Output { .. } => "output",
             Self::Pause { .. } => "pause",
             Self::Input { .. } => "input",
-            Self::Line { .. } => "line",
+            Self::Line(_) => "line",
+            Self::Gap { .. } => "gap",
+            Self::Container(_) => "container",
             Self::SessionStarted(_) => "session_started",
             Self::Pty { .. } => "pty",
             Self::Resize { .. } => "resize",

@@ -31,6 +31,8 @@ kinds! {
     Database,
     /// Names the kind of a log drain's id.
     Drain,
+    /// Names the kind of a log source's id.
+    LogSource,
     /// Names the kind of an ephemeral session's id.
     EphemeralSession,
     /// Names the kind of an SSH edge process's id.

@@ -17,6 +17,7 @@ pub mod drain_positions;
 pub mod drain_tests;
 pub mod edges;
 pub mod environments;
+pub mod intake;
 pub mod leases;
 pub mod live_sessions;
 pub mod log_drains;

@@ -13,7 +13,8 @@ use url::{Url, form_urlencoded};
 use model::Secret;
 
 /// The database role of each service; migrations make them.
-pub const ROLES: [&str; 3] = ["spillway_api", "spillway_edge", "spillway_worker"];
+pub const ROLES: [&str; 4] =
+    ["spillway_api", "spillway_edge", "spillway_intake", "spillway_worker"];
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 

@@ -137,7 +137,7 @@ impl Wanted {
             | Event::Pause { .. }
             | Event::Input { .. }
             | Event::Resize { .. } => !self.events_only,
-            Event::Line { .. } => !self.events_only || origin.source == Source::Activity,
+            Event::Line(_) => !self.events_only || origin.source == Source::Activity,
             _ => true,
         };
         let app = origin.app.as_ref().zip(self.apps.as_ref());

@@ -247,9 +247,8 @@ impl Reader {
 /// Bytes of a record that become text of lines.
 fn content(event: &Event) -> usize {
     match event {
-        Event::Output { bytes, .. } | Event::Input { bytes, .. } | Event::Line { bytes } => {
-            bytes.len()
-        }
+        Event::Output { bytes, .. } | Event::Input { bytes, .. } => bytes.len(),
+        Event::Line(line) => line.text.len(),
         _ => 0,
     }
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use e2e::https_receiver::HttpsReceiver;
 use e2e::process::Process;
 use e2e::wait;
-use model::{AppTag, DatabaseTag, Event, Id, Origin, OutputStream, Source};
+use model::{AppTag, DatabaseTag, Event, Id, LogLine, Origin, OutputStream, Source};
 use serde_json::{Value, json};
 
 use crate::{DEADLINE, World};
@@ -142,7 +142,7 @@ async fn a_drain_takes_the_databases_that_are_chosen_or_none() -> Result<()> {
             Origin { producer, source, app, database, session, ..(*writer.origin).clone() };
         writer.origin = origin.into();
         let bytes = Bytes::from(line.to_owned());
-        let record = writer.event(Event::Line { bytes });
+        let record = writer.event(Event::Line(Box::new(LogLine::plain(bytes))));
         world.append(&[record]).await
     };
     for database in [main, other] {

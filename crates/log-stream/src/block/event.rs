@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{Actor, ExitStatus, OutputStream, Target, TerminalSize};
+use model::{
+    Actor, ContainerAction, ContainerEvent, ExitStatus, Fields, OutputStream, Severity, Target,
+    TerminalSize, Timestamp,
+};
 
 use super::{DecodeError, wire};
 
@@ -19,7 +22,10 @@ pub(super) struct Record {
     /// The time less the previous record's (wrapping); the first one's is the time itself.
     #[prost(sint64, tag = "3")]
     pub(super) at_change: i64,
-    #[prost(oneof = "Event", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18")]
+    #[prost(
+        oneof = "Event",
+        tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21"
+    )]
     pub(super) event: Option<Event>,
 }
 
@@ -56,6 +62,13 @@ pub(super) enum Event {
     Pause(u32),
     #[prost(message, tag = "18")]
     Activity(Activity),
+    /// A line of which more is known than its text.
+    #[prost(message, tag = "19")]
+    LogLine(LogLine),
+    #[prost(message, tag = "20")]
+    Gap(Gap),
+    #[prost(message, tag = "21")]
+    Container(Container),
 }
 
 /// Output; its bytes stand apart, and `length` says how many of the next ones they are.
@@ -154,6 +167,48 @@ pub(super) struct Activity {
     detail: String,
 }
 
+/// Its text and then its packed fields stand apart.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct LogLine {
+    #[prost(uint64, tag = "1")]
+    length: u64,
+    #[prost(uint64, tag = "2")]
+    fields_length: u64,
+    /// 0: not known; else syslog's number and one.
+    #[prost(uint32, tag = "3")]
+    severity: u32,
+    /// 0: not known; else the output's number and one.
+    #[prost(uint32, tag = "4")]
+    stream: u32,
+    #[prost(fixed64, optional, tag = "5")]
+    sent_at: Option<u64>,
+    #[prost(bool, tag = "6")]
+    continued: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Gap {
+    #[prost(uint64, tag = "1")]
+    lines: u64,
+    #[prost(string, tag = "2")]
+    reason: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Container {
+    /// 1: started, 2: exited, 3: out of memory.
+    #[prost(uint32, tag = "1")]
+    action: u32,
+    #[prost(uint32, tag = "2")]
+    code: u32,
+    #[prost(string, tag = "3")]
+    id: String,
+    #[prost(string, tag = "4")]
+    name: String,
+    #[prost(string, tag = "5")]
+    image: String,
+}
+
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct User {
     #[prost(bytes = "vec", tag = "1")]
@@ -188,7 +243,17 @@ pub(super) fn pack(event: &model::Event) -> Event {
         }),
         Model::Pause { stream } => Event::Pause(output_number(*stream)),
         Model::Input { offset, bytes } => Event::Input(carried(*offset, bytes)),
-        Model::Line { bytes } => Event::Line(carried(0, bytes)),
+        Model::Line(line) if line.is_plain() => Event::Line(carried(0, &line.text)),
+        Model::Line(line) => Event::LogLine(LogLine {
+            length: line.text.len() as u64,
+            fields_length: line.fields.packed().len() as u64,
+            severity: line.severity.map_or(0, |severity| u32::from(severity.number()) + 1),
+            stream: line.stream.map_or(0, |stream| output_number(stream) + 1),
+            sent_at: line.sent_at.map(Timestamp::nanos),
+            continued: line.continued,
+        }),
+        Model::Gap { lines, reason } => Event::Gap(Gap { lines: *lines, reason: reason.clone() }),
+        Model::Container(container) => pack_container(container),
         Model::SessionStarted(started) => Event::SessionStarted(SessionStarted {
             image: started.image.clone(),
             client_address: started.client_address.clone(),
@@ -235,6 +300,46 @@ pub(super) fn pack(event: &model::Event) -> Event {
     }
 }
 
+fn pack_container(container: &ContainerEvent) -> Event {
+    let (action, code) = match container.action {
+        ContainerAction::Started => (1, 0),
+        ContainerAction::Exited { code } => (2, code),
+        ContainerAction::OutOfMemory => (3, 0),
+    };
+    let ContainerEvent { id, name, image, .. } = container.clone();
+    Event::Container(Container { action, code, id, name, image })
+}
+
+fn unpack_container(container: Container) -> Result<ContainerEvent, DecodeError> {
+    let Container { action, code, id, name, image } = container;
+    let action = match action {
+        1 => ContainerAction::Started,
+        2 => ContainerAction::Exited { code },
+        3 => ContainerAction::OutOfMemory,
+        _ => return Err(DecodeError::UnknownKind("act of a container")),
+    };
+    Ok(ContainerEvent { action, id, name, image })
+}
+
+fn unpack_line(line: &LogLine, carried: &mut Bytes) -> Result<model::LogLine, DecodeError> {
+    let text = take(carried, line.length)?;
+    let fields = Fields::parse(take(carried, line.fields_length)?);
+    let severity = match line.severity.checked_sub(1) {
+        None => None,
+        Some(number) => {
+            Some(*Severity::ALL.get(number as usize).ok_or(DecodeError::UnknownKind("severity"))?)
+        }
+    };
+    Ok(model::LogLine {
+        text,
+        severity,
+        stream: line.stream.checked_sub(1).map(output_stream).transpose()?,
+        sent_at: line.sent_at.map(Timestamp::from_nanos),
+        continued: line.continued,
+        fields: fields.map_err(|_| DecodeError::Damaged("a line's fields are cut off"))?,
+    })
+}
+
 fn take(carried: &mut Bytes, length: u64) -> Result<Bytes, DecodeError> {
     match usize::try_from(length) {
         Ok(length) if length <= carried.len() => Ok(carried.split_to(length)),
@@ -261,7 +366,12 @@ pub(super) fn unpack(event: Event, carried: &mut Bytes) -> Result<model::Event, 
         Event::Input(Carried { offset, length }) => {
             Model::Input { offset, bytes: take(carried, length)? }
         }
-        Event::Line(Carried { length, .. }) => Model::Line { bytes: take(carried, length)? },
+        Event::Line(Carried { length, .. }) => {
+            Model::Line(Box::new(model::LogLine::plain(take(carried, length)?)))
+        }
+        Event::LogLine(line) => Model::Line(Box::new(unpack_line(&line, carried)?)),
+        Event::Gap(Gap { lines, reason }) => Model::Gap { lines, reason },
+        Event::Container(container) => Model::Container(Box::new(unpack_container(container)?)),
         Event::SessionStarted(started) => Model::SessionStarted(Box::new(model::SessionStarted {
             image: started.image,
             client_address: started.client_address,

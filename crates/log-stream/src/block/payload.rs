@@ -22,7 +22,10 @@ const RECORD_BYTES: usize = 32;
 
 /// Packs into `packed`, which is empty.
 pub(super) fn pack(records: &[Record], packed: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let carried = records.iter().map(|record| carried(&record.event).len()).sum::<usize>();
+    let carried = records
+        .iter()
+        .map(|record| carried(&record.event).map(<[u8]>::len).iter().sum::<usize>())
+        .sum::<usize>();
     if carried > MAX_UNCOMPRESSED {
         return Err(EncodeError::TooLarge);
     }
@@ -31,7 +34,9 @@ pub(super) fn pack(records: &[Record], packed: &mut Vec<u8>) -> Result<(), Encod
     let full = |_| EncodeError::TooLarge;
     prost::encode_length_delimiter(carried, packed).map_err(full)?;
     for record in records {
-        packed.extend_from_slice(self::carried(&record.event));
+        for part in self::carried(&record.event) {
+            packed.extend_from_slice(part);
+        }
     }
 
     let mut origins = Origins::default();
@@ -109,11 +114,12 @@ pub(super) fn unpack(packed: &Bytes, expected: u32) -> Result<Vec<Record>, Decod
 }
 
 /// The bytes that stand apart from the record's message.
-fn carried(event: &Event) -> &[u8] {
+fn carried(event: &Event) -> [&[u8]; 2] {
     match event {
-        Event::Output { bytes, .. } | Event::Input { bytes, .. } | Event::Line { bytes } => bytes,
-        Event::Exec { command } => command,
-        _ => &[],
+        Event::Output { bytes, .. } | Event::Input { bytes, .. } => [bytes, &[]],
+        Event::Line(line) => [&line.text, line.fields.packed()],
+        Event::Exec { command } => [command, &[]],
+        _ => [&[], &[]],
     }
 }
 

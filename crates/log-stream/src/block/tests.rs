@@ -1,8 +1,9 @@
 use std::sync::Arc;
 
 use model::{
-    Actor, AppTag, DatabaseTag, EnvironmentTag, Event, ExitStatus, Origin, OutputStream,
-    SessionStarted, SessionTag, Source, Target, TerminalSize, Timestamp,
+    Actor, AppTag, ContainerAction, ContainerEvent, DatabaseTag, EnvironmentTag, Event, ExitStatus,
+    LogLine, Origin, OutputStream, SessionStarted, SessionTag, Severity, Source, Target,
+    TerminalSize, Timestamp,
 };
 use proptest::prelude::*;
 use prost::Message as _;
@@ -47,14 +48,41 @@ fn events() -> impl Strategy<Value = Event> {
     let stream = prop::sample::select(&[OutputStream::Stdout, OutputStream::Stderr][..]);
     prop_oneof![
         stream.clone().prop_map(|stream| Event::Pause { stream }),
-        (stream, any::<u64>(), bytes()).prop_map(|(stream, offset, bytes)| Event::Output {
+        (stream.clone(), any::<u64>(), bytes()).prop_map(|(stream, offset, bytes)| Event::Output {
             stream,
             offset,
             bytes: bytes.into()
         }),
         (any::<u64>(), bytes())
             .prop_map(|(offset, bytes)| Event::Input { offset, bytes: bytes.into() }),
-        bytes().prop_map(|bytes| Event::Line { bytes: bytes.into() }),
+        (
+            bytes(),
+            prop::collection::vec((".{0,20}", ".{0,20}"), 0..3),
+            prop::option::of(prop::sample::select(&Severity::ALL[..])),
+            prop::option::of(stream.clone()),
+            any::<(Option<u64>, bool)>(),
+        )
+            .prop_map(|(text, fields, severity, stream, (sent_at, continued))| {
+                Event::Line(Box::new(LogLine {
+                    text: text.into(),
+                    severity,
+                    stream,
+                    sent_at: sent_at.map(Timestamp::from_nanos),
+                    continued,
+                    fields: fields.iter().map(|(name, value)| (name, value)).collect(),
+                }))
+            }),
+        (any::<u64>(), text()).prop_map(|(lines, reason)| Event::Gap { lines, reason }),
+        (any::<Option<Option<u32>>>(), text(), text(), text()).prop_map(
+            |(action, id, name, image)| {
+                let action = match action {
+                    None => ContainerAction::Started,
+                    Some(None) => ContainerAction::OutOfMemory,
+                    Some(Some(code)) => ContainerAction::Exited { code },
+                };
+                Event::Container(Box::new(ContainerEvent { action, id, name, image }))
+            }
+        ),
         (text(), text(), prop::option::of(text())).prop_map(|(one, other, reason)| {
             Event::SessionStarted(Box::new(SessionStarted {
                 image: one.clone(),

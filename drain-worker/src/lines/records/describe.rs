@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use model::{Actor, Event, Record, SessionStarted, Target};
+use model::{Actor, ContainerAction, Event, Record, SessionStarted, Target};
 
 /// The message of a record that is not cut into lines.
 pub(super) fn message(record: &Record) -> Cow<'_, [u8]> {
     let words = match &record.event {
-        Event::Line { bytes } => return Cow::Borrowed(bytes),
+        Event::Line(line) => return Cow::Borrowed(&line.text),
         Event::Output { .. } | Event::Input { .. } | Event::Pause { .. } => {
             return Cow::Borrowed(b"");
         }
@@ -19,6 +19,15 @@ pub(super) fn message(record: &Record) -> Cow<'_, [u8]> {
         Event::Shell => "shell started".to_owned(),
         Event::Subsystem { name } => format!("subsystem: {name}"),
         Event::Signal { name } => format!("signal: {name}"),
+        Event::Gap { lines, reason } => format!("{lines} lines were lost: {reason}"),
+        Event::Container(container) => {
+            let action = match container.action {
+                ContainerAction::Started => "started".to_owned(),
+                ContainerAction::Exited { code } => format!("ended with exit status {code}"),
+                ContainerAction::OutOfMemory => "ran out of memory".to_owned(),
+            };
+            format!("container {} {action} (image {})", container.name, container.image)
+        }
         Event::Exit(status) => format!("exit: {status}"),
         Event::SessionEnded { reason, aborted, output_bytes, duration } => format!(
             "session {}: {reason} ({output_bytes} bytes of output in {:.1} s)",

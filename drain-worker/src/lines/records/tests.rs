@@ -1,6 +1,6 @@
 //! Crashes at every point: what is delivered before, and again after, is everything in order.
 
-use model::{EnvironmentTag, EphemeralSession, SessionTag};
+use model::{EnvironmentTag, EphemeralSession, LogLine, SessionTag};
 use proptest::prelude::*;
 
 use super::*;
@@ -283,7 +283,7 @@ fn of_lines_only_those_about_the_platform_itself_are_events() {
         let origin = Arc::new(Origin { source, ..(*origin()).clone() });
         wanted.takes(&Record { origin, seq: 0, at: Timestamp::default(), event })
     };
-    let line = || Event::Line { bytes: b"a".as_slice().into() };
+    let line = || Event::Line(Box::new(LogLine::plain(b"a".as_slice())));
     assert!(taken(Source::Activity, line()) && !taken(Source::App, line()));
     assert!(taken(Source::App, Event::Shell) && !taken(Source::Database, Event::Shell));
 }

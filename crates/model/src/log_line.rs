@@ -1,0 +1,143 @@
+//! A line of an app's or a database's log, and what came with it.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+
+use crate::{OutputStream, Severity, Timestamp};
+
+/// A line of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LogLine {
+    /// The text, without a line end; it may have several lines where they belong together.
+    pub text: Bytes,
+    /// How severe it is, if that was said.
+    pub severity: Option<Severity>,
+    /// The output it was written to, if that is known.
+    pub stream: Option<OutputStream>,
+    /// When it was written, by the sender's clock, if that was said.
+    pub sent_at: Option<Timestamp>,
+    /// It goes on in the producer's next line of the same output.
+    pub continued: bool,
+    /// What else was said with it.
+    pub fields: Fields,
+}
+
+impl LogLine {
+    /// A line of which nothing is known but the text.
+    #[must_use]
+    pub fn plain(text: impl Into<Bytes>) -> Self {
+        Self { text: text.into(), ..Self::default() }
+    }
+
+    /// Whether nothing is known but the text.
+    #[must_use]
+    pub const fn is_plain(&self) -> bool {
+        self.severity.is_none()
+            && self.stream.is_none()
+            && self.sent_at.is_none()
+            && !self.continued
+            && self.fields.is_empty()
+    }
+}
+
+/// Names with values, packed: a line has many or none, and mostly they are only passed on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Fields(Bytes);
+
+/// Bytes are not packed fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the fields are cut off or not UTF-8")]
+pub struct InvalidFields;
+
+impl Fields {
+    /// Names longer than this are cut.
+    pub const LONGEST_NAME: usize = 255;
+
+    /// Checks what was packed elsewhere.
+    pub fn parse(packed: Bytes) -> Result<Self, InvalidFields> {
+        let mut rest: &[u8] = &packed;
+        while !rest.is_empty() {
+            let (_, _, after) = split(rest).ok_or(InvalidFields)?;
+            rest = after;
+        }
+        Ok(Self(packed))
+    }
+
+    /// As they are kept.
+    #[must_use]
+    pub const fn packed(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Each name with its value.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut rest: &[u8] = &self.0;
+        std::iter::from_fn(move || {
+            let (name, value, after) = split(rest)?;
+            rest = after;
+            Some((name, value))
+        })
+    }
+}
+
+impl<N: AsRef<str>, V: AsRef<str>> FromIterator<(N, V)> for Fields {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(fields: I) -> Self {
+        let mut packed = BytesMut::new();
+        for (name, value) in fields {
+            let (name, value) = (name.as_ref(), value.as_ref());
+            let name = name.get(..name.floor_char_boundary(Self::LONGEST_NAME)).unwrap_or(name);
+            // A value that does not fit would be longer than any request.
+            let Ok(length) = u32::try_from(value.len()) else { continue };
+            packed.put_u8(u8::try_from(name.len()).unwrap_or(u8::MAX));
+            packed.put_slice(name.as_bytes());
+            packed.put_u32_le(length);
+            packed.put_slice(value.as_bytes());
+        }
+        Self(packed.freeze())
+    }
+}
+
+/// The first name, its value, and what follows.
+fn split(packed: &[u8]) -> Option<(&str, &str, &[u8])> {
+    let (&length, rest) = packed.split_first()?;
+    let (name, rest) = rest.split_at_checked(length.into())?;
+    let (length, rest) = rest.split_first_chunk()?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    let (value, rest) = rest.split_at_checked(length)?;
+    Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn fields_come_back_as_they_were(
+            fields in prop::collection::vec((".{0,60}", ".{0,60}"), 0..5),
+        ) {
+            let packed: Fields = fields.iter().map(|(name, value)| (name, value)).collect();
+            let parsed = Fields::parse(packed.packed().clone()).unwrap();
+            let found: Vec<_> =
+                parsed.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            prop_assert_eq!(found, fields);
+        }
+
+        #[test]
+        fn whatever_the_bytes_they_are_refused_or_read(
+            bytes in prop::collection::vec(0..6_u8, 0..40),
+        ) {
+            if let Ok(fields) = Fields::parse(bytes.clone().into()) {
+                let again: Fields = fields.iter().collect();
+                prop_assert_eq!(&again.packed()[..], &bytes[..]);
+            }
+        }
+    }
+}

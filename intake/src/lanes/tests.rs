@@ -1,0 +1,167 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use log_stream::{AppendError, Position, ReadError};
+use model::{AppTag, EnvironmentTag, Handle};
+use store::intake::{IntakeSource, TokenHash};
+
+use super::*;
+
+/// Keeps blocks; fails a few times first.
+#[derive(Default)]
+struct Kept {
+    failures: AtomicUsize,
+    blocks: Mutex<Vec<Arc<Block>>>,
+}
+
+#[async_trait]
+impl LogStream for Kept {
+    async fn append(&self, block: Arc<Block>) -> Result<(), AppendError> {
+        sleep(Duration::from_millis(1)).await;
+        let failed = self
+            .failures
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |failures| failures.checked_sub(1));
+        let mut blocks = self.blocks.lock().unwrap();
+        // A failed append may have got through.
+        if !blocks.iter().any(|kept| kept.id() == block.id()) {
+            blocks.push(block);
+        }
+        failed.map_or(Ok(()), |_| Err(AppendError::Unknown("cut".to_owned())))
+    }
+
+    fn read(
+        &self,
+        _: Id<Environment>,
+        _: Position,
+    ) -> BoxStream<'static, Result<(Position, Block), ReadError>> {
+        unimplemented!("nothing reads")
+    }
+}
+
+impl Kept {
+    fn records(&self) -> Vec<Record> {
+        let blocks = self.blocks.lock().unwrap();
+        blocks.iter().flat_map(|block| block.records().unwrap()).collect()
+    }
+}
+
+fn source(environment: Id<Environment>) -> Source {
+    let handle = || "web".parse::<Handle>().unwrap();
+    Source::new(IntakeSource {
+        id: Id::generate(),
+        handle: "s".to_owned(),
+        environment: EnvironmentTag {
+            id: environment,
+            handle: handle(),
+            organization: Id::generate(),
+        },
+        app: Some(AppTag { id: Id::generate(), handle: handle() }),
+        database: None,
+        engine: None,
+        token: TokenHash { key: String::new(), hash: Vec::new() },
+        previous_token: None,
+        client_certificates: Vec::new(),
+        quota: (None, None),
+        environment_quota: (None, None),
+        disabled: false,
+    })
+}
+
+fn lanes(kept: &Arc<Kept>) -> Lanes {
+    Lanes::new(kept.clone(), Counts::default(), Shutdown::new())
+}
+
+fn lines(count: usize, bytes: usize) -> Vec<LogLine> {
+    (0..count).map(|n| LogLine::plain(format!("{n:0bytes$}"))).collect()
+}
+
+#[tokio::test]
+async fn records_are_numbered_without_a_gap_whatever_fails() {
+    let kept = Arc::new(Kept { failures: 5.into(), ..Kept::default() });
+    let lanes = lanes(&kept);
+    let source = source(Id::generate());
+    let producer = source.producer();
+    let mut durables = Vec::new();
+    for _ in 0..20 {
+        durables.push(lanes.submit(&source, &producer, lines(700, 200)).await);
+    }
+    for durable in durables {
+        durable.await.unwrap();
+    }
+    let records = kept.records();
+    assert_eq!(records.len(), 20 * 700);
+    assert!(records.iter().zip(0..).all(|(record, seq)| record.seq == seq));
+    assert!(records.is_sorted_by_key(|record| record.at));
+    assert!(lanes.is_empty());
+}
+
+#[tokio::test]
+async fn more_than_a_block_holds_becomes_several_and_the_last_tells_of_all() {
+    let kept = Arc::new(Kept::default());
+    let lanes = lanes(&kept);
+    let source = source(Id::generate());
+    lanes.submit(&source, source.shared_producer(), lines(200_000, 6)).await.await.unwrap();
+    assert_eq!(kept.records().len(), 200_000);
+    let long = vec![LogLine::plain(vec![b'x'; 3 << 20])];
+    lanes.submit(&source, source.shared_producer(), long).await.await.unwrap();
+    let records = kept.records();
+    let pieces: Vec<_> = records
+        .iter()
+        .skip(200_000)
+        .map(|record| match &record.event {
+            Event::Line(line) => (line.text.len(), line.continued),
+            event => panic!("{event:?}"),
+        })
+        .collect();
+    assert_eq!(pieces, [(1 << 20, true), (1 << 20, true), (1 << 20, false)]);
+}
+
+#[tokio::test]
+async fn a_source_that_floods_does_not_delay_another() {
+    let kept = Arc::new(Kept::default());
+    let lanes = lanes(&kept);
+    let environment = Id::generate();
+    let (flooding, quiet) = (source(environment), source(environment));
+    let producer = flooding.producer();
+    for _ in 0..12 {
+        // It never waits: more has no room.
+        drop(lanes.submit(&flooding, &producer, lines(1000, 1)).await);
+    }
+    let events = vec![Event::Line(Box::new(LogLine::plain("quiet")))];
+    lanes.try_submit(&quiet, &quiet.producer(), events).unwrap().await.unwrap();
+    let before = kept.blocks.lock().unwrap().len();
+    assert!(before <= 2, "{before} blocks before the quiet line was durable");
+    let full = || vec![Event::Line(Box::new(LogLine::plain(vec![b'x'; 1 << 20])))];
+    let taken = (0..8).take_while(|_| lanes.try_submit(&flooding, &producer, full()).is_some());
+    assert!((1..=4).contains(&taken.count()));
+}
+
+#[tokio::test]
+async fn what_waits_when_the_process_stops_is_not_said_to_be_durable() {
+    let kept = Arc::new(Kept { failures: 1_000_000.into(), ..Kept::default() });
+    let lanes = lanes(&kept);
+    let source = source(Id::generate());
+    let durable = lanes.submit(&source, source.shared_producer(), lines(1, 1)).await;
+    lanes.abandon();
+    assert_eq!(durable.await, Err(NotDurable));
+    let later = lanes.submit(&source, source.shared_producer(), lines(1, 1)).await;
+    assert_eq!(later.await, Err(NotDurable));
+}
+
+#[test]
+fn a_long_line_is_split_between_characters() {
+    let mut text = "x".repeat(LINE_LIMIT - 1);
+    text.push('\u{20ac}');
+    let line = LogLine { fields: [("a", "b")].into_iter().collect(), ..LogLine::plain(text) };
+    let pieces: Vec<_> = split(line).collect();
+    assert_eq!(
+        pieces.iter().map(|piece| piece.text.len()).collect::<Vec<_>>(),
+        [LINE_LIMIT - 1, 3]
+    );
+    assert_eq!(pieces.iter().map(|piece| piece.continued).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(
+        pieces.iter().map(|piece| piece.fields.is_empty()).collect::<Vec<_>>(),
+        [false, true]
+    );
+}

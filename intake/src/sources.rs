@@ -1,0 +1,291 @@
+//! Who may write what: all log sources, in memory.
+//!
+//! A token is looked up without the database, so that whoever tries tokens costs nobody else anything. What was
+//! changed is known here within [`LOOK_EVERY`]; an unknown token makes it look at once, but not more often than
+//! [`LOOK_AGAIN`].
+//!
+//! Invariant: what a source may do is what its row said at the last look. Where the rows cannot be read, those of
+//! the last look go on being good, and nothing new is.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use model::{Environment, Id, LogSource, Origin, Producer as ProducerKind, Source as SourceKind};
+use service::Shutdown;
+use sha2::{Digest as _, Sha256};
+use store::Store;
+use store::intake::{IntakeSource, TokenHash};
+use subtle::ConstantTimeEq as _;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep};
+
+use crate::counts::Counts;
+use crate::lanes::Producer;
+
+/// How long a change of a source may go unnoticed.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// Characters of a token that say which source it is of.
+const KEY_LENGTH: usize = 7;
+/// Characters of a token: a letter, six that name the source, and 125 random bits.
+pub(crate) const TOKEN_LENGTH: usize = 32;
+
+/// A log source that may write.
+#[derive(Debug)]
+pub(crate) struct Source {
+    row: IntakeSource,
+    shared: Arc<Producer>,
+}
+
+/// A sender may not write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refused {
+    /// Of no source.
+    #[error("the token is not that of a log source")]
+    UnknownToken,
+    /// The token is not, or no longer, that of the source it names.
+    #[error("the token is wrong: it may have been rotated")]
+    WrongToken,
+    /// It may not write at present.
+    #[error("the log source is disabled")]
+    Disabled,
+    /// Of no source.
+    #[error("the client certificate is not that of a log source")]
+    UnknownCertificate,
+}
+
+/// All sources. Clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct Sources {
+    store: Store,
+    counts: Counts,
+    all: Arc<RwLock<All>>,
+    looked_at: Arc<Mutex<Option<Instant>>>,
+}
+
+#[derive(Debug, Default)]
+struct All {
+    by_id: HashMap<Id<LogSource>, Arc<Source>>,
+    by_key: HashMap<String, Arc<Source>>,
+    by_certificate: HashMap<Vec<u8>, Arc<Source>>,
+}
+
+impl Source {
+    pub(crate) fn new(row: IntakeSource) -> Self {
+        let shared = Arc::new(Producer::new(Arc::new(origin(&row))));
+        Self { row, shared }
+    }
+
+    /// Its id.
+    pub(crate) const fn id(&self) -> Id<LogSource> {
+        self.row.id
+    }
+
+    /// Its handle.
+    pub(crate) fn handle(&self) -> &str {
+        &self.row.handle
+    }
+
+    /// The environment whose stream it writes to.
+    pub(crate) const fn environment(&self) -> Id<Environment> {
+        self.row.environment.id
+    }
+
+    /// The engine, if its lines are a database's.
+    pub(crate) fn engine(&self) -> Option<&str> {
+        self.row.engine.as_deref()
+    }
+
+    /// Its own quota, as far as it has one: bytes a second, bytes at once.
+    pub(crate) const fn quota(&self) -> (Option<i64>, Option<i64>) {
+        self.row.quota
+    }
+
+    /// Its environment's.
+    pub(crate) const fn environment_quota(&self) -> (Option<i64>, Option<i64>) {
+        self.row.environment_quota
+    }
+
+    /// A new producer of its lines: for a connection or a file, whose lines follow one another.
+    pub(crate) fn producer(&self) -> Arc<Producer> {
+        Arc::new(Producer::new(Arc::new(origin(&self.row))))
+    }
+
+    /// The producer of those of its lines that come with no connection that means anything.
+    pub(crate) const fn shared_producer(&self) -> &Arc<Producer> {
+        &self.shared
+    }
+
+    /// What its lines are about, under another producer.
+    pub(crate) fn origin_as(&self, producer: Id<ProducerKind>) -> Arc<Origin> {
+        Arc::new(Origin { producer, ..origin(&self.row) })
+    }
+}
+
+fn origin(row: &IntakeSource) -> Origin {
+    Origin {
+        producer: Id::generate(),
+        source: if row.app.is_some() { SourceKind::App } else { SourceKind::Database },
+        environment: row.environment.clone(),
+        app: row.app.clone(),
+        database: row.database.clone(),
+        session: None,
+    }
+}
+
+/// The token's part that names its source, if the text may be a token.
+fn key_of(token: &str) -> Option<&str> {
+    let is_token = token.len() == TOKEN_LENGTH
+        && token.starts_with('s')
+        && token.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'));
+    if is_token { token.get(..KEY_LENGTH) } else { None }
+}
+
+/// Whether some text has the form of a token.
+pub(crate) fn is_token(text: &str) -> bool {
+    key_of(text).is_some()
+}
+
+impl Sources {
+    /// None yet.
+    pub(crate) fn new(store: Store, counts: Counts) -> Self {
+        Self { store, counts, all: Arc::default(), looked_at: Arc::default() }
+    }
+
+    /// Reads all of them.
+    pub(crate) async fn look(&self) -> Result<(), store::StoreError> {
+        let mut looked_at = self.looked_at.lock().await;
+        self.look_now(&mut looked_at).await
+    }
+
+    async fn look_now(&self, looked_at: &mut Option<Instant>) -> Result<(), store::StoreError> {
+        // Also after a failure: whoever tries tokens must not try the database.
+        *looked_at = Some(Instant::now());
+        let rows = self.store.intake_sources().await?;
+        let before = self.read(|all| all.by_id.clone());
+        let mut all = All::default();
+        for row in rows {
+            let source = match before.get(&row.id) {
+                Some(source) if source.row == row => source.clone(),
+                _ => Arc::new(Source::new(row)),
+            };
+            let row = &source.row;
+            all.by_key.insert(row.token.key.clone(), source.clone());
+            if let Some((token, _)) = &row.previous_token {
+                all.by_key.insert(token.key.clone(), source.clone());
+            }
+            for certificate in &row.client_certificates {
+                all.by_certificate.insert(certificate.clone(), source.clone());
+            }
+            all.by_id.insert(row.id, source);
+        }
+        *self.all.write().unwrap_or_else(PoisonError::into_inner) = all;
+        Ok(())
+    }
+
+    /// Looks again and again until the shutdown is requested.
+    pub(crate) async fn run(self, shutdown: Shutdown) {
+        let mut trouble = false;
+        while !shutdown.is_requested() {
+            match self.look().await {
+                Ok(()) => trouble = false,
+                Err(error) => {
+                    if !std::mem::replace(&mut trouble, true) {
+                        tracing::warn!("log sources cannot be looked at: {error}");
+                    }
+                }
+            }
+            // Losing either arm loses nothing.
+            tokio::select! {
+                () = shutdown.requested() => {}
+                () = sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    /// The source of a token. A refusal is counted.
+    pub(crate) async fn by_token(&self, token: &str) -> Result<Arc<Source>, Refused> {
+        let Some(key) = key_of(token) else {
+            self.counts.unknown();
+            return Err(Refused::UnknownToken);
+        };
+        let find = || self.read(|all| all.by_key.get(key).cloned());
+        let fits = |found: &Option<Arc<Source>>| {
+            found.as_ref().is_some_and(|source| source.row.opens(token))
+        };
+        let mut found = find();
+        if !fits(&found) && self.look_again().await {
+            found = find();
+        }
+        let source = found.ok_or_else(|| {
+            self.counts.unknown();
+            Refused::UnknownToken
+        })?;
+        if !source.row.opens(token) {
+            self.counts.refused(source.id(), &Refused::WrongToken);
+            return Err(Refused::WrongToken);
+        }
+        self.enabled(source)
+    }
+
+    /// The source of a client certificate, in DER. A refusal is counted.
+    pub(crate) async fn by_certificate(&self, der: &[u8]) -> Result<Arc<Source>, Refused> {
+        let hash = Sha256::digest(der).to_vec();
+        let find = || self.read(|all| all.by_certificate.get(&hash).cloned());
+        let mut found = find();
+        if found.is_none() && self.look_again().await {
+            found = find();
+        }
+        let source = found.ok_or_else(|| {
+            self.counts.unknown();
+            Refused::UnknownCertificate
+        })?;
+        self.enabled(source)
+    }
+
+    /// The source as it is now, for who has had it for a while; None if it may not write any more.
+    pub(crate) fn renewed(&self, source: &Source) -> Option<Arc<Source>> {
+        let found = self.read(|all| all.by_id.get(&source.id()).cloned());
+        found.filter(|source| !source.row.disabled)
+    }
+
+    fn enabled(&self, source: Arc<Source>) -> Result<Arc<Source>, Refused> {
+        if source.row.disabled {
+            self.counts.refused(source.id(), &Refused::Disabled);
+            return Err(Refused::Disabled);
+        }
+        Ok(source)
+    }
+
+    /// Whether it has looked again, or somebody else just did.
+    async fn look_again(&self) -> bool {
+        let asked = Instant::now();
+        let mut looked_at = self.looked_at.lock().await;
+        match *looked_at {
+            Some(at) if at >= asked => true,
+            Some(at) if at.elapsed() < LOOK_AGAIN => false,
+            _ => self.look_now(&mut looked_at).await.is_ok(),
+        }
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&All) -> T) -> T {
+        read(&self.all.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Whether a token opens a source; it takes as long whether it does or not.
+trait Opens {
+    fn opens(&self, token: &str) -> bool;
+}
+
+impl Opens for IntakeSource {
+    fn opens(&self, token: &str) -> bool {
+        let hash = Sha256::digest(token.as_bytes());
+        let is = |kept: &TokenHash| bool::from(kept.hash.ct_eq(&hash));
+        is(&self.token)
+            || self.previous_token.as_ref().is_some_and(|(token, until)| {
+                SystemTime::now() < SystemTime::from(*until) && is(token)
+            })
+    }
+}
