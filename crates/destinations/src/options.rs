@@ -10,8 +10,8 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::Kind;
-use crate::severity::Severity;
 use crate::tag::Tag;
+use model::Severity;
 
 /// Bytes that a compiled pattern may have; its cache may have as many.
 const LARGEST_PATTERN: usize = 256 * 1024;
