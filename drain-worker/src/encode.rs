@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use destinations::{Severity, Tag, TagSet};
-use model::Origin;
+use model::{Fields, Origin};
 use serde_json::{Map, Value};
 
 use crate::lines::{Channel, Line};
@@ -37,15 +37,19 @@ pub(crate) fn tags(line: &Line<'_>) -> Vec<(Cow<'static, str>, String)> {
     let mut all = vec![(Tag::Id, text(&id)), (Tag::Time, format!("{}Z", text(time.whole())))];
     all.extend(origin_tags(line.origin));
     all.push((Tag::Event, line.event.to_owned()));
+    all.extend(line.channel().map(|channel| (Tag::Stream, channel.as_str().to_owned())));
     if let Some(span) = line.span {
-        all.extend(span.channel.map(|channel| (Tag::Stream, channel.as_str().to_owned())));
         all.push((Tag::Offset, span.offset.to_string()));
         all.push((Tag::Length, span.length.to_string()));
     }
     all.push((Tag::Seq, line.seq.to_string()));
+    if let Some(sent_at) = line.extras.said.sent_at {
+        time.set(sent_at);
+        all.push((Tag::SentAt, format!("{}Z", text(time.whole()))));
+    }
     let wanted = all.into_iter().filter(|(tag, _)| line.extras.tags.has(*tag));
     let mut tags: Vec<_> = wanted.map(|(tag, value)| (tag.as_str(), value)).collect();
-    if line.span.is_some_and(|span| span.continued) {
+    if line.is_continued() {
         tags.push(("continued", "true".to_owned()));
     }
     if line.extras.redacted {
@@ -54,8 +58,16 @@ pub(crate) fn tags(line: &Line<'_>) -> Vec<(Cow<'static, str>, String)> {
     if std::str::from_utf8(line.message).is_err() {
         tags.push(("message_base64", STANDARD.encode(line.message)));
     }
-    let own = line.extras.fields.iter().map(|(name, value)| (name.clone().into(), value.clone()));
-    tags.into_iter().map(|(name, value)| (name.into(), value)).chain(own).collect()
+    let said = said_fields(line).map(|(name, value)| (format!("fields.{name}"), value.to_owned()));
+    let own = line.extras.fields.iter().map(|(name, value)| (name.clone(), value.clone()));
+    let more = said.chain(own).map(|(name, value)| (name.into(), value));
+    tags.into_iter().map(|(name, value)| (name.into(), value)).chain(more).collect()
+}
+
+/// What the sender said with the line, as far as the drain wants it.
+fn said_fields<'a>(line: &Line<'a>) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let said = line.extras.said.fields.filter(|_| line.extras.tags.has(Tag::Fields));
+    said.into_iter().flat_map(Fields::iter)
 }
 
 /// Who is in the session, under these names for id, e-mail address and name, as far as the drain wants it.
@@ -79,8 +91,7 @@ pub(crate) fn service(origin: &Origin) -> &str {
 
 /// How severe a line is. Programs write progress and prompts to standard error, so that is no warning.
 pub(crate) fn severity(line: &Line<'_>) -> Severity {
-    let channel = line.span.and_then(|span| span.channel);
-    line.extras.severity.unwrap_or(match channel {
+    line.extras.severity.unwrap_or(match line.channel() {
         Some(Channel::Stderr) => Severity::Notice,
         _ => Severity::Info,
     })

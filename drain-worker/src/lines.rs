@@ -16,7 +16,7 @@ mod shape;
 
 pub(crate) use clean::ControlSequences;
 pub(crate) use records::{Assembler, Channel, Checkpoint, Line, Span, Wanted};
-pub(crate) use shape::{Extras, Shaper};
+pub(crate) use shape::{Extras, Said, Shaper};
 
 /// What becomes of a line that is redrawn by lone CRs, such as a progress bar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -66,12 +66,14 @@ impl Producer {
 
     fn number(&self, events: impl IntoIterator<Item = Event>, records: &mut Vec<Record>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        // The system's clock may be set back; a producer's time is not.
-        state.last_at = state.last_at.max(Timestamp::now());
+        // The system's clock may be set back; a producer's time is not. No two have the same time: receivers drop
+        // what has the same time and text as repeats.
+        let now = Timestamp::now().nanos();
         for event in events {
-            let (seq, at) = (state.next_seq, state.last_at);
-            records.push(Record { origin: self.origin.clone(), seq, at, event });
+            let at = Timestamp::from_nanos(now.max(state.last_at.nanos().saturating_add(1)));
+            records.push(Record { origin: self.origin.clone(), seq: state.next_seq, at, event });
             state.next_seq += 1;
+            state.last_at = at;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `platform up`: the three services in one process, over a database of its own or a given one.
+//! `platform up`: the four services in one process, over a database of its own or a given one.
 //!
 //! Order of start: database, schema, services. Order of end: services, which finish what they have
 //! and commit, then the database.
@@ -22,8 +22,8 @@ use crate::server::postgres::{Account, Cluster, check_socket_path, owner_url};
 
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Run the whole platform: API, SSH edge and drain worker in one process, with a PostgreSQL cluster
-/// of its own.
+/// Run the whole platform: API, SSH edge, intake and drain worker in one process, with a PostgreSQL
+/// cluster of its own.
 ///
 /// The first start makes the cluster, the keys and the certificate authorities in the data folder;
 /// later starts continue. Ctrl-C stops in order; a second Ctrl-C stops at once. Every setting can
@@ -51,6 +51,8 @@ pub(crate) struct Up {
     api: api::Settings,
     #[command(flatten, next_help_heading = "SSH edge")]
     edge: ssh_edge::Settings,
+    #[command(flatten, next_help_heading = "Intake")]
+    intake: intake::Settings,
     #[command(flatten, next_help_heading = "Drain worker")]
     worker: drain_worker::Settings,
     #[command(flatten, next_help_heading = "Logs of the platform itself")]
@@ -61,6 +63,7 @@ pub(crate) struct Up {
 struct Services {
     api: api::Bound,
     edge: ssh_edge::Bound,
+    intake: intake::Bound,
     worker: drain_worker::Bound,
 }
 
@@ -147,7 +150,7 @@ impl Up {
             self.bind(folder, keys, database_url).await
         };
         // A start that is given up has served nobody: what it holds is closed with the process.
-        let Services { api, edge, worker } = tokio::select! {
+        let Services { api, edge, intake, worker } = tokio::select! {
             services = starting => services?,
             () = shutdown.requested() => return Ok(()),
         };
@@ -162,15 +165,16 @@ impl Up {
             is_new: Bootstrap::connect(database_url).await?.organizations().await? == 0,
         };
         ready.tell(printer)?;
-        let (api, edge, worker) = tokio::join!(
+        let (api, edge, intake, worker) = tokio::join!(
             until_stopped("API", api.run(shutdown.clone()), shutdown),
             until_stopped("SSH edge", edge.run(shutdown.clone()), shutdown),
+            until_stopped("intake", intake.run(shutdown.clone()), shutdown),
             until_stopped("drain worker", worker.run(shutdown.clone()), shutdown),
         );
         if !shutdown.finished(STOP_DEADLINE).await {
             bail!("some tasks had not ended {} s after the services", STOP_DEADLINE.as_secs());
         }
-        api.and(edge).and(worker)
+        api.and(edge).and(intake).and(worker)
     }
 
     async fn bind(self: Box<Self>, folder: &Folder, keys: &Keys, url: &str) -> Result<Services> {
@@ -184,6 +188,11 @@ impl Up {
             },
         });
         let worker = worker.await.context("the drain worker cannot start")?;
+        let intake = intake::bind(intake::Config {
+            settings: self.intake,
+            connections: intake::Connections { intake_database_url: password("spillway_intake")? },
+        });
+        let intake = intake.await.context("the intake cannot start")?;
         let mut edge_settings = self.edge;
         edge_settings.ssh_runtime_dir = folder.path().join(&edge_settings.ssh_runtime_dir);
         let edge = ssh_edge::bind(ssh_edge::Config {
@@ -209,7 +218,7 @@ impl Up {
             },
         });
         let api = api.await.context("the API cannot start")?;
-        Ok(Services { api, edge, worker })
+        Ok(Services { api, edge, intake, worker })
     }
 }
 

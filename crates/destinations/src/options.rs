@@ -31,11 +31,12 @@ pub struct Options {
     /// The databases whose lines it takes; all, if left out.
     #[schema(value_type = Option<AnySelection>)]
     pub databases: Option<Selection<Database>>,
-    /// Leaves out lines that say that they are less severe: by the field `level`, `severity` or `lvl` of
-    /// JSON, with `parse_json`. Lines that do not say are sent.
+    /// Leaves out lines that are less severe, as their senders said (syslog, OTLP, a database's own format) or, with
+    /// `parse_json`, as the field `level`, `severity` or `lvl` of their JSON says. Lines of which nobody says it
+    /// are sent.
     pub minimum_severity: Option<Severity>,
-    /// A regular expression: a line of output that it does not match goes on the line before it, as in a
-    /// stack trace. A line ends at the next one that it matches, at a pause or at the length limit.
+    /// A regular expression: a line that it does not match goes on the line before it, as in a stack trace. A
+    /// line ends at the next one that it matches, at a pause of a second or at the length limit.
     #[schema(max_length = 1_000, example = r"^\d{4}-\d{2}-\d{2}")]
     pub multiline_start: Option<String>,
     /// Whether lines that are JSON objects are delivered as fields, too, under the name `json`, to kinds
@@ -177,6 +178,9 @@ const OWN_NAMES: &[&str] = &[
     "continued",
     "redacted",
     "seq",
+    "sent_at",
+    "fields",
+    "severity",
     "message",
     "message_base64",
     "json",

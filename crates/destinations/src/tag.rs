@@ -45,6 +45,10 @@ pub enum Tag {
     Length,
     /// Its record's number.
     Seq,
+    /// When the line was written, by its sender's clock.
+    SentAt,
+    /// What the sender said with the line, such as a host's name.
+    Fields,
 }
 
 impl Tag {
@@ -70,6 +74,8 @@ impl Tag {
             Self::Offset => "offset",
             Self::Length => "length",
             Self::Seq => "seq",
+            Self::SentAt => "sent_at",
+            Self::Fields => "fields",
         }
     }
 }

@@ -56,7 +56,7 @@ impl Encode for DatadogEncoder {
             "hostname": environment,
             "service": service(origin),
             "status": level(line),
-            "timestamp": line.at.nanos() / 1_000_000,
+            "timestamp": line.time().nanos() / 1_000_000,
             "spillway": super::object(tags(line)),
         });
         // Datadog's standard attributes of a user.

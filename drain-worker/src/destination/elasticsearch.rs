@@ -75,7 +75,7 @@ impl Encode for ElasticsearchEncoder {
         line.write_id(&mut id);
         let id = String::from_utf8_lossy(&id);
         let mut time = TimeText::new();
-        time.set(line.at);
+        time.set(line.time());
         let origin = line.origin;
         let mut document = json!({
             "@timestamp": format!("{}Z", String::from_utf8_lossy(time.nanos())),

@@ -65,7 +65,7 @@ impl Encode for LogDnaEncoder {
     fn encode(&mut self, line: &Line<'_>, out: &mut Vec<u8>) {
         let mut entry = json!({
             "line": String::from_utf8_lossy(line.message),
-            "timestamp": line.at.nanos() / 1_000_000,
+            "timestamp": line.time().nanos() / 1_000_000,
             "app": service(line.origin),
             "level": level(line),
             "env": line.origin.environment.handle.as_str(),

@@ -257,7 +257,7 @@ impl Encode for OtlpEncoder {
             Err(_) => Kind::Bytes(line.message.to_vec()),
         };
         let record = LogRecord {
-            time_unix_nano: line.at.nanos(),
+            time_unix_nano: line.time().nanos(),
             observed_time_unix_nano: line.at.nanos(),
             severity_number: severity_number(severity),
             severity_text: severity.as_str().to_owned(),

@@ -65,7 +65,7 @@ impl Encode for SlackEncoder {
 /// An event as one line of Slack's.
 fn text(line: &Line<'_>) -> String {
     let mut time = TimeText::new();
-    time.set(line.at);
+    time.set(line.time());
     let time = String::from_utf8_lossy(time.micros());
     let origin = line.origin;
     let environment = origin.environment.handle.as_str();

@@ -137,7 +137,7 @@ impl Encode for SplunkEncoder {
         if let Some(kind) = fields.remove("source") {
             fields.insert("source_kind".to_owned(), kind);
         }
-        let nanos = line.at.nanos();
+        let nanos = line.time().nanos();
         let mut entry = json!({
             // As text: a number would lose digits.
             "time": format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000),

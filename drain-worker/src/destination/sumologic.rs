@@ -63,7 +63,7 @@ impl Encode for SumoLogicEncoder {
         object.insert("service".to_owned(), json!(service(origin)));
         object.insert("message".to_owned(), json!(String::from_utf8_lossy(line.message)));
         // In front, where Sumo Logic looks for it.
-        let begin = format!("{{\"timestamp\":{},", line.at.nanos() / 1_000_000);
+        let begin = format!("{{\"timestamp\":{},", line.time().nanos() / 1_000_000);
         let mut rest = Vec::new();
         let mut object = Value::Object(object);
         super::add_json(&mut object, line);

@@ -52,7 +52,7 @@ pub(crate) fn prepare(
 
 impl Encode for WebhookEncoder {
     fn encode(&mut self, line: &Line<'_>, out: &mut Vec<u8>) {
-        self.time.set(line.at);
+        self.time.set(line.time());
         // An event's name has letters and _ only.
         out.extend_from_slice(b"{\"type\":\"spillway.");
         out.extend_from_slice(line.event.as_bytes());

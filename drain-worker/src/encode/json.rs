@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::time::TimeText;
-use super::{Encode, number, service, tags};
+use super::{Encode, level, number, said_fields, service, tags};
 use crate::lines::Line;
 
 /// Writes lines as JSON objects: with an LF after each, or for an array with a comma before each.
@@ -96,12 +96,10 @@ impl JsonEncoder {
         if tags.has(Tag::Event) {
             text_field(out, "event", line.event);
         }
+        if let Some(channel) = line.channel().filter(|_| tags.has(Tag::Stream)) {
+            text_field(out, "stream", channel.as_str());
+        }
         if let Some(span) = line.span {
-            if let Some(channel) = span.channel
-                && tags.has(Tag::Stream)
-            {
-                text_field(out, "stream", channel.as_str());
-            }
             if tags.has(Tag::Offset) {
                 out.extend_from_slice(b",\"offset\":");
                 number(out, span.offset);
@@ -110,9 +108,9 @@ impl JsonEncoder {
                 out.extend_from_slice(b",\"length\":");
                 number(out, span.length);
             }
-            if span.continued {
-                field(out, "continued", &true);
-            }
+        }
+        if line.is_continued() {
+            field(out, "continued", &true);
         }
         if line.extras.redacted {
             field(out, "redacted", &true);
@@ -120,6 +118,15 @@ impl JsonEncoder {
         if tags.has(Tag::Seq) {
             out.extend_from_slice(b",\"seq\":");
             number(out, line.seq);
+        }
+        if let Some(sent_at) = line.extras.said.sent_at.filter(|_| tags.has(Tag::SentAt)) {
+            self.time.set(sent_at);
+            out.extend_from_slice(b",\"sent_at\":\"");
+            out.extend_from_slice(self.time.whole());
+            out.extend_from_slice(b"Z\"");
+        }
+        if line.extras.severity.is_some() {
+            text_field(out, "severity", level(line));
         }
         if let Ok(text) = std::str::from_utf8(line.message) {
             text_field(out, "message", text);
@@ -129,6 +136,11 @@ impl JsonEncoder {
         }
         if let Some(json) = line.extras.json {
             field(out, "json", json);
+        }
+        let said: Map<String, Value> =
+            said_fields(line).map(|(name, value)| (name.to_owned(), value.into())).collect();
+        if !said.is_empty() {
+            field(out, "fields", &said);
         }
         for (name, value) in line.extras.fields {
             field(out, name, value);
@@ -169,7 +181,7 @@ fn aptible(line: &Line<'_>) -> Map<String, Value> {
         tags(line).into_iter().map(|(name, value)| (name.into_owned(), value.into())).collect();
     let mut set = |name: &str, value: &str| object.insert(name.to_owned(), value.into());
     let mut time = TimeText::new();
-    time.set(line.at);
+    time.set(line.time());
     let time = format!("{}Z", String::from_utf8_lossy(time.nanos()));
     set("@timestamp", &time);
     set("time", &time);

@@ -30,7 +30,7 @@ impl LogplexEncoder {
 
 impl Encode for LogplexEncoder {
     fn encode(&mut self, line: &Line<'_>, out: &mut Vec<u8>) {
-        self.time.set(line.at);
+        self.time.set(line.time());
         let mut message = Vec::with_capacity(line.message.len() + 200);
         // Writing to a Vec cannot fail.
         drop(write!(message, "<{}>1 ", LOCAL0 * 8 + severity(line).number()));
@@ -47,7 +47,7 @@ impl Encode for LogplexEncoder {
         for (name, value) in line.extras.fields {
             drop(write!(message, "{name}=\"{}\" ", plain(value)));
         }
-        if line.span.is_some_and(|span| span.continued) {
+        if line.is_continued() {
             message.extend_from_slice(b"continued=true ");
         }
         if line.extras.redacted {

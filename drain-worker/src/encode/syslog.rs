@@ -4,7 +4,7 @@
 //! - PRI: facility local0, the nearest to "not a daemon of this host"; where the severity is not known it is
 //!   informational, and for standard error notice.
 //! - HOSTNAME is the environment, APP-NAME the app or database, PROCID the session, MSGID the event.
-//! - Structured data has one element, `spillway@32473`. Names of one's own need a private enterprise
+//! - Structured data has the element `spillway@32473`, and `fields@32473` where a sender said something. Names of one's own need a private enterprise
 //!   number (RFC 5424, section 7.2.2); 32473 is the one for documentation (RFC 5612), since the
 //!   project has none.
 //! - MSG is not preceded by a byte order mark, although section 6.4 asks for it before UTF-8: common
@@ -19,7 +19,7 @@ use destinations::{Framing, Severity, Tag, TokenPlace};
 use model::Origin;
 
 use super::time::TimeText;
-use super::{Encode, number, severity};
+use super::{Encode, number, said_fields, severity};
 use crate::lines::{Channel, Line};
 
 const LOCAL0: u8 = 16;
@@ -65,14 +65,14 @@ impl SyslogEncoder {
 
     /// Writes the message without its framing.
     fn message(&mut self, line: &Line<'_>, out: &mut Vec<u8>) {
-        let channel = line.span.and_then(|span| span.channel);
+        let channel = line.channel();
         let frame = match self.frame.take() {
             Some(frame) if frame.is_of(line, channel) => frame,
             _ => Frame::new(line, channel),
         };
         let frame = self.frame.insert(frame);
-        self.time.set(line.at);
         // TIMESTAMP has at most microseconds (section 6); `time` has all.
+        self.time.set(line.time());
         out.extend_from_slice(&frame.priority);
         out.extend_from_slice(self.time.micros());
         out.extend_from_slice(b"Z ");
@@ -84,6 +84,7 @@ impl SyslogEncoder {
             out.push(b'"');
         }
         if tags.has(Tag::Time) {
+            self.time.set(line.at);
             out.extend_from_slice(b" time=\"");
             out.extend_from_slice(self.time.whole());
             out.extend_from_slice(b"Z\"");
@@ -96,15 +97,28 @@ impl SyslogEncoder {
             if tags.has(Tag::Length) {
                 parameter_of(out, b" length=\"", span.length);
             }
-            if span.continued {
-                out.extend_from_slice(b" continued=\"true\"");
-            }
+        }
+        if line.is_continued() {
+            out.extend_from_slice(b" continued=\"true\"");
         }
         if line.extras.redacted {
             out.extend_from_slice(b" redacted=\"true\"");
         }
         if tags.has(Tag::Seq) {
             parameter_of(out, b" seq=\"", line.seq);
+        }
+        if let Some(sent_at) = line.extras.said.sent_at.filter(|_| tags.has(Tag::SentAt)) {
+            self.time.set(sent_at);
+            out.extend_from_slice(b" sent_at=\"");
+            out.extend_from_slice(self.time.whole());
+            out.extend_from_slice(b"Z\"");
+        }
+        let mut is_first = true;
+        for (name, value) in said_fields(line) {
+            if std::mem::take(&mut is_first) {
+                out.extend_from_slice(b"][fields@32473");
+            }
+            parameter(out, &parameter_name(name), value);
         }
         out.extend_from_slice(&self.token);
         out.extend_from_slice(line.message);
@@ -201,6 +215,12 @@ fn parameter_of(out: &mut Vec<u8>, name: &[u8], value: u64) {
     out.extend_from_slice(name);
     number(out, value);
     out.push(b'"');
+}
+
+/// What a parameter may be called (RFC 5424, section 6.3.3).
+fn parameter_name(name: &str) -> String {
+    let may_be = |c: &char| c.is_ascii_graphic() && !matches!(c, '=' | ']' | '"');
+    name.chars().map(|c| if may_be(&c) { c } else { '_' }).take(32).collect()
 }
 
 /// Appends a parameter of structured data, with a space before it.

@@ -1,14 +1,14 @@
 use std::sync::Arc;
 
 use destinations::{BodyFormat, Framing, Keys, Severity, Tag, TagSet, TokenPlace};
-use model::{AppTag, EnvironmentTag, Id, Origin, SessionTag, Source, Timestamp};
+use model::{AppTag, EnvironmentTag, Id, Origin, OutputStream, SessionTag, Source, Timestamp};
 use uuid::Uuid;
 
 use super::Encode;
 use super::json::JsonEncoder;
 use super::logplex::LogplexEncoder;
 use super::syslog::SyslogEncoder;
-use crate::lines::{Channel, Extras, Line, Span};
+use crate::lines::{Channel, Extras, Line, Said, Span};
 
 fn id<T>(number: u128) -> Id<T> {
     Id::from_uuid(Uuid::from_u128(number))
@@ -196,4 +196,42 @@ fn a_message_is_the_same_whatever_was_encoded_before_it() {
         }
         assert!(together == alone);
     }
+}
+
+#[test]
+fn what_a_sender_said_comes_with_its_line() {
+    let origin = origin();
+    let at = Timestamp::from_nanos(1_700_000_000_123_456_789);
+    let fields = [("host name", "a\"b"), ("pid", "7")].into_iter().collect();
+    let said = Said {
+        stream: Some(OutputStream::Stderr),
+        sent_at: Some(Timestamp::from_nanos(1_699_999_999_000_000_000)),
+        continued: true,
+        last_seq: Some(4),
+        fields: Some(&fields),
+    };
+    let extras = Extras { severity: Some(Severity::Warning), said, ..Extras::default() };
+    let line =
+        Line { origin: &origin, seq: 2, at, event: "line", span: None, message: b"m", extras };
+    let encoded = |encoder: &mut dyn Encode| {
+        let mut out = Vec::new();
+        encoder.encode(&line, &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    let json = encoded(&mut JsonEncoder::new(BodyFormat::JsonLines, Keys::Spillway));
+    for part in [
+        ":2-4\",\"time\":\"2023-11-14T22:13:20.123456789Z\"",
+        "\"stream\":\"stderr\",\"continued\":true,\"seq\":2,\"sent_at\":\"2023-11-14T22:13:19",
+        "\"severity\":\"warning\",\"message\":\"m\",\"fields\":{\"host name\":\"a\\\"b\",\"pid\":\"7\"}}",
+    ] {
+        assert!(json.contains(part), "{json}");
+    }
+    let syslog = encoded(&mut SyslogEncoder::new(Framing::Lf, None));
+    assert!(syslog.starts_with("<132>1 2023-11-14T22:13:19"), "{syslog}");
+    let end = "][fields@32473 host_name=\"a\\\"b\" pid=\"7\"] m\n";
+    assert!(syslog.contains(" time=\"2023-11-14T22:13:20.123456789Z\"") && syslog.ends_with(end));
+    // A clock that is far off is not believed.
+    let said = Said { sent_at: Some(Timestamp::from_nanos(0)), ..said };
+    let line = Line { extras: Extras { said, ..line.extras }, ..line };
+    assert_eq!(line.time(), at);
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use destinations::Selection;
 use log_stream::Position;
@@ -13,8 +14,14 @@ use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
 
 use super::{ControlSequences, Cut, Cuts, Cutter, Extras, text};
+use joined::JoinedLines;
 
 mod describe;
+mod joined;
+
+/// A sender's time that is further from ours is not believed.
+const OLDEST: Duration = Duration::from_hours(24);
+const AHEAD: Duration = Duration::from_mins(10);
 
 /// A stream of a session whose bytes are cut into lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -72,6 +79,25 @@ pub(crate) struct Line<'a> {
 }
 
 impl Line<'_> {
+    /// When it was written, by the sender's clock if that can be; else when it was recorded. Vendors drop what is
+    /// from another day.
+    pub(crate) fn time(&self) -> Timestamp {
+        let is_likely =
+            |sent: &Timestamp| self.at.since(*sent) <= OLDEST && sent.since(self.at) <= AHEAD;
+        self.extras.said.sent_at.filter(is_likely).unwrap_or(self.at)
+    }
+
+    /// The stream that it was written to, if that is known.
+    pub(crate) fn channel(&self) -> Option<Channel> {
+        let of_span = self.span.and_then(|span| span.channel);
+        of_span.or(self.extras.said.stream.map(Channel::of))
+    }
+
+    /// Whether it goes on in the next line.
+    pub(crate) fn is_continued(&self) -> bool {
+        self.extras.said.continued || self.span.is_some_and(|span| span.continued)
+    }
+
     /// Appends the line's id. It is the same whenever the same bytes are delivered: were the end not
     /// in it, a receiver that drops repeats would drop the tail of a line that was cut at another place
     /// at its first delivery, before the drain's options were changed.
@@ -89,6 +115,10 @@ impl Line<'_> {
         match self.span.and_then(|span| span.channel) {
             Some(channel) => out.extend_from_slice(channel.as_str().as_bytes()),
             None => out.extend_from_slice(number.format(self.seq).as_bytes()),
+        }
+        if let Some(last) = self.extras.said.last_seq {
+            out.push(b'-');
+            out.extend_from_slice(number.format(last).as_bytes());
         }
         if let Some(Span { offset, length, .. }) = self.span {
             out.push(b':');
@@ -198,6 +228,7 @@ pub(crate) struct Assembler {
     wanted: Wanted,
     open: HashMap<(Id<Producer>, Channel), OpenLine>,
     open_bytes: usize,
+    joined: JoinedLines,
     resumed: Checkpoint,
     done: Position,
     current: Position,
@@ -206,12 +237,21 @@ pub(crate) struct Assembler {
 impl Assembler {
     pub(crate) fn new(wanted: Wanted, from: Checkpoint) -> Self {
         let done = from.low;
-        Self { wanted, open: HashMap::new(), open_bytes: 0, resumed: from, done, current: done }
+        Self {
+            wanted,
+            open: HashMap::new(),
+            open_bytes: 0,
+            joined: JoinedLines::default(),
+            resumed: from,
+            done,
+            current: done,
+        }
     }
 
     /// Begins anew there.
     pub(crate) fn resume(&mut self, from: Checkpoint) {
-        *self = Self::new(self.wanted.clone(), from);
+        let joined = self.joined.resumed(from.low);
+        *self = Self { joined, ..Self::new(self.wanted.clone(), from) };
     }
 
     /// Announces the block whose records follow.
@@ -234,7 +274,9 @@ impl Assembler {
         for ((producer, channel), line) in &self.open {
             open.entry(*producer).or_default().insert(*channel, line.offset);
         }
-        let low = self.open.values().map(|line| line.first().before).min().unwrap_or(self.done);
+        self.joined.note_open(&mut open);
+        let before = self.open.values().map(|line| line.first().before);
+        let low = before.chain(self.joined.before()).min().unwrap_or(self.done);
         Some(Checkpoint { low, high: self.done, open })
     }
 
@@ -250,7 +292,11 @@ impl Assembler {
                 return self.close(record.origin.producer, Channel::of(*stream), emit);
             }
             Event::Input { offset, bytes } => (Channel::Input, *offset, bytes),
+            Event::Line(line) => return self.push_line(record, line, emit),
             event => {
+                if matches!(event, Event::Container(_) | Event::Gap { .. }) {
+                    self.close_lines(record.origin.producer, emit);
+                }
                 if matches!(event, Event::Exit(_) | Event::SessionEnded { .. }) {
                     for channel in Channel::ALL {
                         self.close(record.origin.producer, channel, emit);

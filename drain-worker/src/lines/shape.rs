@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use destinations::{Options, Severity, TagSet};
+use model::{Fields, OutputStream, Timestamp};
 use regex::bytes::Regex;
 use serde_json::{Map, Value};
 
@@ -21,6 +22,22 @@ pub(crate) struct Extras<'a> {
     pub(crate) tags: TagSet,
     /// Fields of the drain's own.
     pub(crate) fields: &'a [(String, String)],
+    /// What its sender said of it.
+    pub(crate) said: Said<'a>,
+}
+
+/// What an app's or a database's line came with.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Said<'a> {
+    /// The output it was written to.
+    pub(crate) stream: Option<OutputStream>,
+    /// When it was written, by the sender's clock.
+    pub(crate) sent_at: Option<Timestamp>,
+    /// It goes on in the next line.
+    pub(crate) continued: bool,
+    /// The number of the last record, where the line is made of several.
+    pub(crate) last_seq: Option<u64>,
+    pub(crate) fields: Option<&'a Fields>,
 }
 
 /// Changes lines as a drain's options say. What is no line of a stream, and so was not cut before, is cut here at
@@ -71,7 +88,14 @@ impl Shaper {
         }
         let redacted = matches!(message, Cow::Owned(_));
         let (tags, fields) = (self.tags, self.fields.as_slice());
-        let extras = Extras { severity, redacted, json: json.as_ref(), tags, fields };
+        let extras = Extras {
+            severity,
+            redacted,
+            json: json.as_ref(),
+            tags,
+            fields,
+            said: line.extras.said,
+        };
         if line.span.is_some() || message.len() <= self.limit {
             return emit(&Line { message: &message, extras, ..*line });
         }

@@ -92,8 +92,8 @@ impl Delivery {
     }
 
     /// Where to begin anew, after how long, if everything was thrown away for its memory.
-    pub(super) fn thrown_away(&mut self) -> Option<(&Resume, Duration)> {
-        self.thrown_away.take().map(|wait| (&self.resume, wait))
+    pub(super) fn thrown_away(&mut self) -> Option<(&mut Resume, Duration)> {
+        self.thrown_away.take().map(|wait| (&mut self.resume, wait))
     }
 
     /// Delivers until the queue or the pipeline ends; what was sent by then has a little time to be

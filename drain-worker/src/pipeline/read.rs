@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use log_stream::{Block, LogStream, Pages, Position, ReadError};
-use model::{Environment, Event, Id, Record};
+use model::{Environment, Event, Id, Record, Timestamp};
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::{sleep, sleep_until, timeout};
@@ -59,8 +59,12 @@ enum Stopped {
 
 impl Reader {
     /// Begins anew there.
-    pub(super) fn resume(&mut self, from: &Resume) {
+    pub(super) fn resume(&mut self, from: &mut Resume) {
         self.from = from.checkpoint.low;
+        if !self.assembler.repeats_from(self.from) {
+            // Lines that may come in another order are not left out by their number.
+            from.lines = 0;
+        }
         self.assembler.resume(from.checkpoint.clone());
         self.batcher.resume(from);
         // It is reached again before anything else is.
@@ -85,7 +89,7 @@ impl Reader {
         let mut blocks =
             self.stream.read_at_leisure(self.environment, self.from, self.status.leisure());
         loop {
-            let due = self.batcher.due();
+            let (due, complete) = (self.batcher.due(), self.assembler.joined_until());
             // Reading goes first, so that a busy endpoint gets full batches and an idle one gets
             // its lines at once, unless they are gathered. Losing an arm is safe: blocks are whole when
             // they come, and the others only wait.
@@ -103,6 +107,13 @@ impl Reader {
                 }
                 // What is due is handed over below.
                 () = until(due) => None,
+                () = until_clock(complete) => {
+                    let Self { assembler, shaper, batcher, .. } = self;
+                    assembler.deliver_joined(Timestamp::now(), &mut |line| {
+                        shaper.shape(line, |line| batcher.add(line));
+                    });
+                    None
+                }
             };
             let taken = match block {
                 None => Ok(()),
@@ -161,6 +172,8 @@ impl Reader {
         let records = block
             .records()
             .map_err(|source| Stopped::Failed(ReadError::Damaged { position, source }))?;
+        let Self { assembler, shaper, batcher, .. } = self;
+        assembler.repeat_clocked(&mut |line| shaper.shape(line, |line| batcher.add(line)));
         self.assembler.begin_block(position);
         let (mut piece, mut taken) = (0, 0);
         for record in &records {
@@ -263,6 +276,13 @@ fn piece_end(bytes: &[u8]) -> usize {
 async fn until(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn until_clock(at: Option<Timestamp>) {
+    match at {
+        Some(at) => sleep(at.since(Timestamp::now())).await,
         None => std::future::pending().await,
     }
 }
