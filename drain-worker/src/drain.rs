@@ -92,7 +92,7 @@ pub(crate) fn prepare(context: &Context, row: &WorkableDrain) -> Result<Drain, D
     let options: Options = parse("options", row.options.clone())?;
     let line_bytes = context.line_bytes.min(line_bytes);
     let start = options.multiline_start.as_deref().map(config::regex).transpose();
-    let shaper = Shaper::new(&options, line_bytes).map_err(DrainError::Pattern)?;
+    let shaper = Shaper::new(&options, line_bytes, row.id).map_err(DrainError::Pattern)?;
     let wanted = Wanted {
         sources: Vec::new(),
         apps: options.apps,

@@ -12,6 +12,8 @@ use store::Store;
 use store::intake::SourceCounts;
 use tokio::time::{Instant, sleep};
 
+use crate::loops::Loops;
+
 const TELL_EVERY: Duration = Duration::from_secs(2);
 const FORGET_EVERY: Duration = Duration::from_mins(10);
 /// Sources whose counts are told in one go.
@@ -71,11 +73,11 @@ impl Counts {
     }
 
     /// Tells until the shutdown is requested, and once more then.
-    pub(crate) async fn run(self, store: Store, shutdown: Shutdown) {
+    pub(crate) async fn run(self, store: Store, loops: Loops, shutdown: Shutdown) {
         let (mut trouble, mut forgotten, mut unknown) = (false, None::<Instant>, 0);
         loop {
             let is_last = shutdown.is_requested();
-            match self.tell(&store).await {
+            match self.tell(&store, &loops).await {
                 Ok(()) => trouble = false,
                 Err(error) => {
                     if !std::mem::replace(&mut trouble, true) {
@@ -106,7 +108,14 @@ impl Counts {
         }
     }
 
-    async fn tell(&self, store: &Store) -> Result<(), store::StoreError> {
+    async fn tell(&self, store: &Store, loops: &Loops) -> Result<(), store::StoreError> {
+        let back = loops.taken();
+        if !back.is_empty()
+            && let Err(error) = store.add_drain_loops(&back).await
+        {
+            loops.give_back(back);
+            return Err(error);
+        }
         let taken = std::mem::take(&mut *self.of.lock().unwrap_or_else(PoisonError::into_inner));
         let mut taken: Vec<_> = taken.into_iter().collect();
         while !taken.is_empty() {

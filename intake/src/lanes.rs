@@ -22,6 +22,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::counts::Counts;
+use crate::loops::Loops;
 use crate::sources::Source;
 
 /// A block is closed when its records hold this many bytes.
@@ -82,6 +83,16 @@ impl Producer {
 #[derive(Debug)]
 pub(crate) struct Durable(oneshot::Receiver<()>);
 
+impl Durable {
+    /// Of nothing.
+    fn already() -> Self {
+        let (durable, receiver) = oneshot::channel();
+        // It has just been made.
+        durable.send(()).ok();
+        Self(receiver)
+    }
+}
+
 impl Future for Durable {
     type Output = Result<(), NotDurable>;
 
@@ -95,6 +106,7 @@ impl Future for Durable {
 pub(crate) struct Lanes {
     stream: Arc<dyn LogStream>,
     counts: Counts,
+    loops: Loops,
     tasks: Shutdown,
     abandoned: CancellationToken,
     process: Arc<Semaphore>,
@@ -138,10 +150,16 @@ struct Batch {
 }
 
 impl Lanes {
-    pub(crate) fn new(stream: Arc<dyn LogStream>, counts: Counts, tasks: Shutdown) -> Self {
+    pub(crate) fn new(
+        stream: Arc<dyn LogStream>,
+        counts: Counts,
+        loops: Loops,
+        tasks: Shutdown,
+    ) -> Self {
         Self {
             stream,
             counts,
+            loops,
             tasks,
             abandoned: CancellationToken::new(),
             process: Arc::new(Semaphore::new(PROCESS_KIB)),
@@ -166,8 +184,9 @@ impl Lanes {
         &self,
         source: &Source,
         producer: &Arc<Producer>,
-        events: Vec<Event>,
+        mut events: Vec<Event>,
     ) -> Durable {
+        self.loops.take_out(source, &mut events);
         let mut rest = events.into_iter().peekable();
         loop {
             let (mut some, mut bytes) = (Vec::new(), 0);
@@ -192,6 +211,9 @@ impl Lanes {
         producer: &Arc<Producer>,
         events: Vec<Event>,
     ) -> Durable {
+        if events.is_empty() {
+            return Durable::already();
+        }
         let bytes = cost(&events);
         let [process, environment, of_source] = self.semaphores(source);
         // The narrowest first, so that who waits for its own room holds none of the others'.
@@ -213,8 +235,12 @@ impl Lanes {
         &self,
         source: &Source,
         producer: &Arc<Producer>,
-        events: Vec<Event>,
+        mut events: Vec<Event>,
     ) -> Option<Durable> {
+        self.loops.take_out(source, &mut events);
+        if events.is_empty() {
+            return Some(Durable::already());
+        }
         let bytes = cost(&events);
         let limits = [PROCESS_KIB, ENVIRONMENT_KIB, SOURCE_KIB];
         let mut permits = Vec::new();
@@ -229,6 +255,11 @@ impl Lanes {
     pub(crate) async fn append(&self, block: Block) -> Result<(), NotDurable> {
         let environment = block.header().environment;
         if self.append_block(environment, Arc::new(block)).await { Ok(()) } else { Err(NotDurable) }
+    }
+
+    /// The lines that came back.
+    pub(crate) const fn loops(&self) -> &Loops {
+        &self.loops
     }
 
     /// Gives up what is not durable yet: for the end of the process.

@@ -17,6 +17,7 @@ mod config;
 mod counts;
 mod formats;
 mod lanes;
+mod loops;
 mod quota;
 mod sources;
 
@@ -24,6 +25,7 @@ pub use config::{Config, Connections, Settings};
 
 use counts::Counts;
 use lanes::Lanes;
+use loops::Loops;
 use quota::Quotas;
 use sources::Sources;
 
@@ -72,10 +74,11 @@ pub async fn bind(config: Config) -> Result<Bound, StartError> {
     let url = connections.intake_database_url;
     let store = Store::connect(&url, settings.intake_database_connections)?;
     let (counts, tasks) = (Counts::default(), Shutdown::new());
-    let sources = Sources::new(store.clone(), counts.clone());
+    let loops = Loops::new(counts.clone());
+    let sources = Sources::new(store.clone(), counts.clone(), loops.clone());
     sources.look().await?;
     let stream = PostgresStream::connect(PostgresSettings::new(Secret::new(url))).await?;
-    let lanes = Lanes::new(Arc::new(stream), counts.clone(), tasks.clone());
+    let lanes = Lanes::new(Arc::new(stream), counts.clone(), loops, tasks.clone());
     let quotas = Quotas::new(&settings, counts.clone());
     Ok(Bound { intake: Intake { store, sources, lanes, quotas, counts }, tasks })
 }
@@ -84,7 +87,11 @@ impl Bound {
     /// Takes lines until the shutdown is requested; those that were taken become durable then.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
         let Self { intake, tasks } = self;
-        let counting = tasks.spawn(intake.counts.clone().run(intake.store.clone(), tasks.clone()));
+        let counting = tasks.spawn(intake.counts.clone().run(
+            intake.store.clone(),
+            intake.lanes.loops().clone(),
+            tasks.clone(),
+        ));
         tokio::join!(intake.sources.clone().run(shutdown.clone()), shutdown.requested());
         let until = Instant::now() + STOP_DEADLINE;
         while !intake.lanes.is_empty() && Instant::now() < until {

@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::counts::Counts;
 use crate::lanes::Producer;
+use crate::loops::Loops;
 
 /// How long a change of a source may go unnoticed.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -60,6 +61,7 @@ pub(crate) enum Refused {
 pub(crate) struct Sources {
     store: Store,
     counts: Counts,
+    loops: Loops,
     all: Arc<RwLock<All>>,
     looked_at: Arc<Mutex<Option<Instant>>>,
 }
@@ -149,8 +151,8 @@ pub(crate) fn is_token(text: &str) -> bool {
 
 impl Sources {
     /// None yet.
-    pub(crate) fn new(store: Store, counts: Counts) -> Self {
-        Self { store, counts, all: Arc::default(), looked_at: Arc::default() }
+    pub(crate) fn new(store: Store, counts: Counts, loops: Loops) -> Self {
+        Self { store, counts, loops, all: Arc::default(), looked_at: Arc::default() }
     }
 
     /// Reads all of them.
@@ -162,6 +164,7 @@ impl Sources {
     async fn look_now(&self, looked_at: &mut Option<Instant>) -> Result<(), store::StoreError> {
         // Also after a failure: whoever tries tokens must not try the database.
         *looked_at = Some(Instant::now());
+        self.loops.know(self.store.intake_drains().await?);
         let rows = self.store.intake_sources().await?;
         let before = self.read(|all| all.by_id.clone());
         let mut all = All::default();

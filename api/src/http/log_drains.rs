@@ -77,6 +77,12 @@ struct LogDrain {
     /// Records of its sources that the environment's retention horizon has passed before they were
     /// delivered, and refused lines that were kept for as long as records are.
     dropped_records: i64,
+    /// Lines that it had delivered and that came back into the environment as those of an app or a database:
+    /// its receiver logs into the environment. They were not taken in again.
+    looped_lines: i64,
+    /// When the last of them did.
+    #[serde(with = "time::serde::rfc3339::option")]
+    last_looped_at: Option<OffsetDateTime>,
     /// What was delivered in the last minute.
     last_minute: Delivered,
     /// What was delivered in the last hour.
@@ -92,6 +98,9 @@ struct LogDrain {
     updated_at: OffsetDateTime,
 }
 
+/// How long a loop counts as one.
+const LOOPING: time::Duration = time::Duration::minutes(10);
+
 /// How a drain is.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -102,6 +111,8 @@ enum State {
     Paused,
     /// It tries and does not succeed; records wait.
     Failing,
+    /// It delivers, and in the last ten minutes lines came back into its environment.
+    Looping,
 }
 
 /// What was delivered in a time.
@@ -154,9 +165,12 @@ struct DrainTestStep {
 
 impl From<Stored> for LogDrain {
     fn from(stored: Stored) -> Self {
+        let loops =
+            stored.last_looped_at.is_some_and(|at| OffsetDateTime::now_utc() - at < LOOPING);
         let state = match (stored.paused_at, stored.failing_since) {
             (Some(_), _) => State::Paused,
             (None, Some(_)) => State::Failing,
+            (None, None) if loops => State::Looping,
             (None, None) => State::Active,
         };
         Self {
@@ -187,6 +201,8 @@ impl From<Stored> for LogDrain {
             redacted_lines: stored.redacted_lines,
             skipped_records: stored.skipped_records,
             dropped_records: stored.dropped_records,
+            looped_lines: stored.looped_lines,
+            last_looped_at: stored.last_looped_at,
             last_minute: Delivered { lines: stored.minute_lines, bytes: stored.minute_bytes },
             last_hour: Delivered { lines: stored.hour_lines, bytes: stored.hour_bytes },
             connection: stored.connection,

@@ -181,6 +181,7 @@ const OWN_NAMES: &[&str] = &[
     "sent_at",
     "fields",
     "severity",
+    "hop",
     "message",
     "message_base64",
     "json",

@@ -49,6 +49,8 @@ pub enum Tag {
     SentAt,
     /// What the sender said with the line, such as a host's name.
     Fields,
+    /// Which drain sends it: eight digits, by which a line is known that comes back into its environment.
+    Hop,
 }
 
 impl Tag {
@@ -76,6 +78,7 @@ impl Tag {
             Self::Seq => "seq",
             Self::SentAt => "sent_at",
             Self::Fields => "fields",
+            Self::Hop => "hop",
         }
     }
 }

@@ -70,6 +70,16 @@ impl<T> Id<T> {
     }
 }
 
+impl Id<Drain> {
+    /// The mark of what the drain sends, by which it is known where it comes back: the id's last eight digits.
+    #[must_use]
+    pub fn hop(self) -> String {
+        let mut digits = self.0.simple().to_string();
+        digits.drain(..24);
+        digits
+    }
+}
+
 impl Id<EphemeralSession> {
     /// A session produces its own records, under its own id.
     #[must_use]

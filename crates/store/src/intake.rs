@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use model::{
-    App, AppTag, Database, DatabaseTag, Environment, EnvironmentTag, Handle, Id, LogSource,
+    App, AppTag, Database, DatabaseTag, Drain, Environment, EnvironmentTag, Handle, Id, LogSource,
     Organization,
 };
 use sqlx::FromRow;
@@ -108,7 +108,48 @@ pub struct IntakeRequest {
     pub answer: Option<serde_json::Value>,
 }
 
+/// Lines that a drain had delivered and that came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainLoop {
+    /// The drain.
+    pub drain: Id<Drain>,
+    /// What they came back through last.
+    pub source: Id<LogSource>,
+    /// How many.
+    pub lines: i64,
+}
+
 impl Store {
+    /// Every drain, and its environment.
+    pub async fn intake_drains(&self) -> Result<Vec<(Id<Drain>, Id<Environment>)>, StoreError> {
+        let rows: Vec<(Uuid, Uuid)> = sqlx::query_as("select id, environment_id from log_drains")
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(rows.into_iter().map(|(id, of)| (Id::from_uuid(id), Id::from_uuid(of))).collect())
+    }
+
+    /// Adds lines that came back.
+    pub async fn add_drain_loops(&self, loops: &[DrainLoop]) -> Result<(), StoreError> {
+        let ids: Vec<Uuid> = loops.iter().map(|it| it.drain.uuid()).collect();
+        let sources: Vec<Uuid> = loops.iter().map(|it| it.source.uuid()).collect();
+        let lines: Vec<i64> = loops.iter().map(|it| it.lines).collect();
+        sqlx::query(
+            "insert into drain_loops as l (drain_id, source_id, lines)
+             select d.id, s.id, n.lines
+             from unnest($1::uuid[], $2::uuid[], $3::bigint[]) as n (drain, source, lines)
+             join log_drains d on d.id = n.drain left join log_sources s on s.id = n.source
+             order by d.id
+             on conflict (drain_id) do update set lines = l.lines + excluded.lines,
+                 source_id = excluded.source_id, last_at = now()",
+        )
+        .bind(ids)
+        .bind(sources)
+        .bind(lines)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
     /// Every source that is not deleted.
     pub async fn intake_sources(&self) -> Result<Vec<IntakeSource>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(

@@ -88,6 +88,10 @@ pub struct LogDrain {
     pub hour_lines: i64,
     /// Bytes that these had.
     pub hour_bytes: i64,
+    /// Lines that it had delivered and that came back into its environment.
+    pub looped_lines: i64,
+    /// When the last of them did.
+    pub last_looped_at: Option<OffsetDateTime>,
     /// What is known of the connection: `{"address", "tls_version", "certificate_expires_at", "since"}`.
     pub connection: Option<Value>,
 }
@@ -208,9 +212,11 @@ macro_rules! select {
                  coalesce(p.redacted_lines, 0) as redacted_lines,
                  coalesce(p.skipped_records, 0) as skipped_records,
                  coalesce(p.dropped_records, 0) as dropped_records,
+                 coalesce(l.lines, 0) as looped_lines, l.last_at as last_looped_at,
                  p.connection, rates.*",
             $columns,
             " from log_drains d left join drain_positions p on p.drain_id = d.id
+             left join drain_loops l on l.drain_id = d.id
              cross join lateral (
                  -- Of the minute before this one, the part that is not a minute ago.
                  select coalesce(sum(m.delivered_lines * share) , 0)::bigint as minute_lines,

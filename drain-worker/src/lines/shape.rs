@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use destinations::{Options, Severity, TagSet};
-use model::{Fields, OutputStream, Timestamp};
+use destinations::{Options, Severity, Tag, TagSet};
+use model::{Drain, Fields, Id, OutputStream, Timestamp};
 use regex::bytes::Regex;
 use serde_json::{Map, Value};
 
@@ -54,7 +54,9 @@ pub(crate) struct Shaper {
 
 impl Shaper {
     /// Fails where a pattern is wrong.
-    pub(crate) fn new(options: &Options, limit: usize) -> Result<Self, String> {
+    pub(crate) fn new(options: &Options, limit: usize, drain: Id<Drain>) -> Result<Self, String> {
+        let tags = TagSet::of(options.tags.as_ref());
+        let hop = tags.has(Tag::Hop).then(|| (Tag::Hop.as_str().to_owned(), drain.hop()));
         let redactions = options.redactions.iter().map(|redaction| {
             let regex = destinations::regex(&redaction.pattern)?;
             Ok((regex, redaction.replacement.clone().into_bytes()))
@@ -64,8 +66,8 @@ impl Shaper {
             redactions: redactions.collect::<Result<_, String>>()?,
             parse_json: options.parse_json,
             minimum: options.minimum_severity,
-            tags: TagSet::of(options.tags.as_ref()),
-            fields: options.static_fields.clone().into_iter().collect(),
+            tags,
+            fields: options.static_fields.clone().into_iter().chain(hop).collect(),
         })
     }
 
@@ -131,7 +133,8 @@ mod tests {
 
     /// What is sent of a line: its text, whether it was masked, and its severity.
     fn shaped(options: Value, message: &str) -> Option<(String, bool, Option<Severity>)> {
-        let shaper = Shaper::new(&serde_json::from_value(options).unwrap(), 1000).unwrap();
+        let shaper =
+            Shaper::new(&serde_json::from_value(options).unwrap(), 1000, Id::generate()).unwrap();
         let origin: Arc<_> = origin();
         let line = Line {
             origin: &origin,
@@ -164,7 +167,8 @@ mod tests {
     #[test]
     fn an_event_above_the_limit_is_split_when_it_is_masked_and_nothing_of_it_is_lost() {
         let options = json!({"redactions": [{"pattern": "token-[0-9]+", "replacement": "*"}]});
-        let shaper = Shaper::new(&serde_json::from_value(options).unwrap(), 16).unwrap();
+        let shaper =
+            Shaper::new(&serde_json::from_value(options).unwrap(), 16, Id::generate()).unwrap();
         let origin: Arc<_> = origin();
         let pieces = |message: &str| {
             let mut pieces = Vec::new();

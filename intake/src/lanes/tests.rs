@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use log_stream::{AppendError, Position, ReadError};
 use model::{AppTag, EnvironmentTag, Handle};
-use store::intake::{IntakeSource, TokenHash};
+use store::intake::{DrainLoop, IntakeSource, TokenHash};
 
 use super::*;
 
@@ -69,7 +69,7 @@ fn source(environment: Id<Environment>) -> Source {
 }
 
 fn lanes(kept: &Arc<Kept>) -> Lanes {
-    Lanes::new(kept.clone(), Counts::default(), Shutdown::new())
+    Lanes::new(kept.clone(), Counts::default(), Loops::default(), Shutdown::new())
 }
 
 fn lines(count: usize, bytes: usize) -> Vec<LogLine> {
@@ -147,6 +147,33 @@ async fn what_waits_when_the_process_stops_is_not_said_to_be_durable() {
     assert_eq!(durable.await, Err(NotDurable));
     let later = lanes.submit(&source, source.shared_producer(), lines(1, 1)).await;
     assert_eq!(later.await, Err(NotDurable));
+}
+
+#[tokio::test]
+async fn lines_that_a_drain_of_the_environment_sent_are_not_taken_in_again() {
+    let kept = Arc::new(Kept::default());
+    let lanes = lanes(&kept);
+    let (ours, other) = (source(Id::generate()), source(Id::generate()));
+    let drain = Id::generate();
+    lanes.loops.know(vec![(drain, ours.environment())]);
+    let back = |name: &str| LogLine {
+        fields: [("pid", "7".to_owned()), (name, drain.hop())].into_iter().collect(),
+        ..LogLine::plain("again")
+    };
+    let lines = vec![back("hop"), LogLine::plain("new"), back("spillway@32473.hop"), back("shop")];
+    for source in [&ours, &other] {
+        lanes.submit(source, source.shared_producer(), lines.clone()).await.await.unwrap();
+    }
+    let of = |source: &Source| {
+        let records = kept.records();
+        records.iter().filter(|it| it.origin.environment.id == source.environment()).count()
+    };
+    assert_eq!((of(&ours), of(&other)), (2, 4));
+    let looped = DrainLoop { drain, source: ours.id(), lines: 2 };
+    assert_eq!(lanes.loops.taken(), [looped]);
+    // Nothing is left to append.
+    lanes.submit(&ours, ours.shared_producer(), vec![back("hop")]).await.await.unwrap();
+    assert_eq!(of(&ours), 2);
 }
 
 #[test]
