@@ -1,11 +1,11 @@
 //! Which lines a drain takes and what becomes of them, by its options.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use e2e::https_receiver::HttpsReceiver;
 use e2e::process::Process;
 use e2e::wait;
-use model::{AppTag, DatabaseTag, Event, Id, LogLine, Origin, OutputStream, Source};
+use model::{AppTag, DatabaseTag, Event, Id, LogLine, Origin, OutputStream, Severity, Source};
 use serde_json::{Value, json};
 
 use crate::{DEADLINE, World};
@@ -162,4 +162,46 @@ async fn a_drain_takes_the_databases_that_are_chosen_or_none() -> Result<()> {
         assert!(lines.iter().all(named), "{lines:?}");
     }
     Ok(())
+}
+
+/// A stack trace is one line; its end is told by the clock, for nothing follows.
+#[tokio::test]
+async fn lines_of_apps_are_joined_and_those_that_are_less_severe_left_out() -> Result<()> {
+    let world = World::new().await?;
+    let receiver = HttpsReceiver::start().await?;
+    let drain = world.https(&receiver).await?;
+    let options = json!({ "multiline_start": r"^\S", "minimum_severity": "warning" });
+    world.change(drain, &format!("options = '{options}'")).await?;
+    let worker = world.worker()?;
+    let mut writer = world.session();
+    let (source, session) = (Source::App, None);
+    let origin = Origin { source, session, ..(*writer.origin).clone() };
+    writer.origin = origin.into();
+    let mut line = |severity, text: &'static str| {
+        let fields = [("pod", "web-1")].into_iter().collect();
+        let line = LogLine { severity: Some(severity), fields, ..LogLine::plain(text) };
+        writer.event(Event::Line(Box::new(line)))
+    };
+    let records = [
+        line(Severity::Info, "started"),
+        line(Severity::Error, "panic: a"),
+        line(Severity::Error, "\tat b"),
+    ];
+    world.append(&records).await?;
+    world.append(&[line(Severity::Error, "\tat c")]).await?;
+    let lines = wait::until("the line", DEADLINE, async || {
+        let lines = receiver.accepted_lines()?;
+        Ok((!lines.is_empty()).then_some(lines))
+    })
+    .await
+    .with_context(|| worker.log())?;
+    assert_eq!(messages(&lines), ["panic: a\n\tat b\n\tat c"]);
+    let [delivered] = &lines[..] else { panic!("{lines:?}") };
+    assert_eq!(delivered["severity"], "error");
+    assert_eq!(delivered["fields"], json!({ "pod": "web-1" }));
+    assert_eq!(delivered["hop"], drain.hop());
+    assert!(delivered["id"].as_str().is_some_and(|id| id.ends_with(":1-3")), "{delivered}");
+    // Its position does not wait for lines that went before.
+    let until = async || Ok(world.state(drain).await?.lag_records == 0);
+    wait::until_true("an end of the lag", DEADLINE, until).await
 }
