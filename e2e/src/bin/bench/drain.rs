@@ -30,8 +30,8 @@ const OURS: usize = 0;
 const EVERY_TAG: usize = 1;
 const OURS_NAMES: [&str; 2] = ["Spillway, the same tags", "Spillway, every tag"];
 /// In the columns after ours.
-const RIVALS: [Kind; 3] = [Kind::RsyslogGnutls, Kind::RsyslogOpenssl, Kind::SyslogNg];
-const RIVALS_NAMES: [&str; 3] = ["rsyslog, GnuTLS", "rsyslog, OpenSSL", "syslog-ng"];
+pub(crate) const RIVALS: [Kind; 3] = [Kind::RsyslogGnutls, Kind::RsyslogOpenssl, Kind::SyslogNg];
+pub(crate) const RIVALS_NAMES: [&str; 3] = ["rsyslog, GnuTLS", "rsyslog, OpenSSL", "syslog-ng"];
 /// The columns of rsyslog beside both of ours.
 const RSYSLOG: [usize; 2] = [2, 3];
 
@@ -62,7 +62,7 @@ pub(crate) async fn losses(options: &Options) -> Result<Table> {
 }
 
 /// Where syslog-ng is unpacked: beside this program.
-async fn packages() -> Result<PathBuf> {
+pub(crate) async fn packages() -> Result<PathBuf> {
     crate::machine::need(&[("rsyslogd", "rsyslog rsyslog-gnutls rsyslog-openssl")])?;
     let running = std::env::current_exe()?;
     let packages = running.parent().context("a folder of cargo")?.join("bench-rivals");

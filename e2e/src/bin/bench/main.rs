@@ -21,6 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 mod cpu;
 mod drain;
+mod intake;
 mod isolation;
 mod log_text;
 mod machine;
@@ -70,6 +71,8 @@ enum Part {
     Stream,
     /// Delivery by log drains, against rsyslog and syslog-ng.
     Drain,
+    /// Lines of apps and databases into the stream, against rsyslog and syslog-ng.
+    Intake,
     /// What log drains lose when the receiver ends its connections, against the same. Runs once.
     Losses,
     /// What a record costs with more environments and drains.
@@ -99,7 +102,13 @@ async fn run(options: &Options) -> Result<()> {
     if !options.skip_build {
         build().await?;
     }
-    for name in ["platform", "spillway-api", "spillway-ssh-edge", "spillway-drain-worker"] {
+    for name in [
+        "platform",
+        "spillway-api",
+        "spillway-ssh-edge",
+        "spillway-drain-worker",
+        "spillway-intake",
+    ] {
         e2e::platform::binary(name)?;
     }
     let folder = tempfile::tempdir()?;
@@ -119,6 +128,9 @@ async fn run(options: &Options) -> Result<()> {
     }
     if wanted(Part::Drain) {
         tables.push(drain::measure(options).await.context("drains")?);
+    }
+    if wanted(Part::Intake) {
+        tables.push(intake::measure(options).await.context("the intake")?);
     }
     if wanted(Part::Losses) {
         tables.push(drain::losses(options).await.context("losses")?);

@@ -22,7 +22,7 @@ fn message(number: usize) -> String {
 }
 
 /// What a session shows, and Spillway makes a message of: a line without its end.
-pub(super) fn text(number: usize) -> String {
+pub(crate) fn text(number: usize) -> String {
     let status = if number.is_multiple_of(17) { 404 } else { 200 };
     format!(
         "GET /v1/orders/{} status={status} duration_ms={} {number:07}",

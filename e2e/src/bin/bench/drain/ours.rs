@@ -42,12 +42,12 @@ impl Form {
 
 /// A database with an organization, its stream, and the worker's key.
 pub(crate) struct World {
-    admin: tokio_postgres::Client,
+    pub(crate) admin: tokio_postgres::Client,
     pub(crate) stream: PostgresStream,
     key: OpeningKey,
-    folder: TempDir,
+    pub(crate) folder: TempDir,
     organization: Id<model::Organization>,
-    database: TestDatabase,
+    pub(crate) database: TestDatabase,
 }
 
 impl World {
@@ -178,15 +178,15 @@ impl World {
         Ok(self.admin.batch_execute("delete from log_drains").await?)
     }
 
-    /// Whose CPU time counts.
-    pub(crate) fn parts(&mut self, worker: &Process) -> Result<Vec<Part>> {
+    /// Whose CPU time counts: a service's, and PostgreSQL's.
+    pub(crate) fn parts(&mut self, service: &Process) -> Result<Vec<Part>> {
         let postgres = self.database.cluster().context("a cluster of its own")?.pid()?;
-        Ok(vec![Part::Tree(worker.pid()?.as_raw_pid()), Part::Tree(postgres.as_raw_pid())])
+        Ok(vec![Part::Tree(service.pid()?.as_raw_pid()), Part::Tree(postgres.as_raw_pid())])
     }
 
-    /// Stops the worker in order.
-    pub(crate) async fn stop(worker: &mut Process) -> Result<()> {
-        worker.stop(Signal::INT, DEADLINE).await?;
+    /// Stops a service in order.
+    pub(crate) async fn stop(service: &mut Process) -> Result<()> {
+        service.stop(Signal::INT, DEADLINE).await?;
         Ok(())
     }
 }

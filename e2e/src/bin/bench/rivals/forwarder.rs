@@ -120,13 +120,21 @@ log {{ source(in); destination(out); flags(flow-control); }};
     )
 }
 
-fn syslog_ng_command(folder: &Path, packages: &Path) -> Command {
+pub(super) fn syslog_ng_command(folder: &Path, packages: &Path) -> Command {
     let file = |name: &str| folder.join(name);
     let mut command = Command::new(packages.join("usr/sbin/syslog-ng"));
     command.args(["-F", "--no-caps", "--stderr", "-f"]).arg(file("conf"));
     command.arg("--persist-file").arg(file("persist")).arg("--pidfile").arg(file("pid"));
     command.arg("--control").arg(file("control"));
     command.arg("--module-path").arg(packages.join("usr/lib/syslog-ng/3.38"));
+    command.env("LD_LIBRARY_PATH", library_path(packages));
+    command
+}
+
+/// Asks a running syslog-ng for its counts.
+pub(super) fn syslog_ng_control(folder: &Path, packages: &Path) -> Command {
+    let mut command = Command::new(packages.join("usr/sbin/syslog-ng-ctl"));
+    command.arg("stats").arg("--control").arg(folder.join("control"));
     command.env("LD_LIBRARY_PATH", library_path(packages));
     command
 }
