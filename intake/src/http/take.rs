@@ -19,8 +19,8 @@ use super::{Refusal, Shared, auth, body, deliver};
 use crate::formats::Reader;
 use crate::sources::Source;
 
-/// How long lines have to become durable.
-const DEADLINE: Duration = Duration::from_secs(10);
+/// How long lines have to become durable, and everything else that waits for the database.
+pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 /// What is longer is not read in the server's own threads, which other requests wait for.
 const SMALL: usize = 16 << 10;
 

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::certificates::ServerCertificate;
-use e2e::process;
+use e2e::{process, wait};
 use reqwest::Client;
+use rustix::process::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
 use tokio::process::Command;
@@ -61,7 +62,7 @@ async fn plain_http_is_refused_where_others_can_listen() -> Result<()> {
 async fn slow_clients_do_not_stay_and_do_not_keep_others_out() -> Result<()> {
     let world = World::new().await?;
     let source = world.app_source().await?;
-    let http = Http::start(&world, &[]).await?;
+    let mut http = Http::start(&world, &[]).await?;
     let address = http.url.trim_start_matches("http://").parse()?;
     let mut slow = Vec::new();
     for n in 0..400 {
@@ -88,5 +89,46 @@ async fn slow_clients_do_not_stay_and_do_not_keep_others_out() -> Result<()> {
         ensure!(answer.starts_with("HTTP/1.1 408"), "{n}: {answer}");
     }
     ensure!(world.lines().await?.len() == 1);
+    // The client keeps its connection; a stop does not wait for it.
+    let began = Instant::now();
+    ensure!(http.process.stop(Signal::TERM, DEADLINE).await?.success());
+    ensure!(began.elapsed() < Duration::from_secs(5), "its stop took {:?}", began.elapsed());
     Ok(())
+}
+
+#[tokio::test]
+async fn one_source_s_large_bodies_leave_room_for_others() -> Result<()> {
+    let world = World::new().await?;
+    let (greedy, other) = (world.app_source().await?, world.app_source().await?);
+    let http = Http::start(&world, &[]).await?;
+    let address = http.url.trim_start_matches("http://").parse()?;
+    let head = format!(
+        "POST /logs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: 8388608\r\n\r\n",
+        greedy.token
+    );
+    // Each stops short of its body's end.
+    let piece = vec![b'x'; 7 << 20];
+    let mut slow = Vec::new();
+    for _ in 0..12 {
+        let mut stream = TcpSocket::new_v4()?.connect(address).await?;
+        stream.write_all(head.as_bytes()).await?;
+        // What is refused need not be read to its end.
+        drop(stream.write_all(&piece).await);
+        slow.push(stream);
+    }
+    http.post("/logs", &other, &[], vec![b'y'; 8 << 20]).await?.is(200)?;
+    let busy = http.post("/logs", &greedy, &[], vec![b'z'; 8 << 20]).await?.is(503)?;
+    ensure!(busy.retry_after.is_some());
+    let mut refused = 0;
+    for stream in &mut slow {
+        let mut status = [0; 12];
+        let read = timeout(Duration::from_millis(300), stream.read_exact(&mut status)).await;
+        refused += u32::from(read.is_ok() && &status == b"HTTP/1.1 503");
+    }
+    ensure!((4..=8).contains(&refused), "{refused} of 12 were refused");
+    drop(slow);
+    wait::until_true("room for the source", DEADLINE, async || {
+        Ok(http.post("/logs", &greedy, &[], vec![b'z'; 8 << 20]).await?.status == 200)
+    })
+    .await
 }

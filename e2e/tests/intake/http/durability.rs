@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
 use super::Http;
-use crate::{DEADLINE, World, text};
+use crate::{DEADLINE, World, text, token};
 
 #[tokio::test]
 async fn without_postgresql_nothing_is_acknowledged() -> Result<()> {
@@ -41,6 +41,31 @@ async fn without_postgresql_nothing_is_acknowledged() -> Result<()> {
     ensure!(texts.first().is_some_and(|text| text == "before"), "{texts:?}");
     let once = |wanted: &str| texts.iter().filter(|text| *text == wanted).count() == 1;
     ensure!(once("after") && once("with a key"), "{texts:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_database_that_hangs_keeps_no_sender_waiting_for_ever() -> Result<()> {
+    let database = TestDatabase::of_own_cluster(TestCluster::start().await?).await?;
+    let mut world = World::over(database).await?;
+    let source = world.app_source().await?;
+    let http = Http::start(&world, &[]).await?;
+    world.database.cluster().context("its own")?.freeze()?;
+    let began = Instant::now();
+    let unknown = format!("Bearer {}", token());
+    let unknown = [("authorization", unknown.as_str())];
+    let (plain, keyed, unknown) = tokio::try_join!(
+        http.post("/logs", &source, &[], "x"),
+        http.post("/logs", &source, &[("idempotency-key", "1")], "x"),
+        http.post_as("/logs", &unknown, "x"),
+    )?;
+    let took = began.elapsed();
+    world.database.cluster().context("its own")?.unfreeze()?;
+    ensure!(took < Duration::from_secs(20), "{took:?}");
+    for answer in [plain, keyed, unknown] {
+        ensure!(answer.is(503)?.retry_after.is_some());
+    }
+    http.post("/logs", &source, &[], "x").await?.is(200)?;
     Ok(())
 }
 
