@@ -17,6 +17,8 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use uuid::Uuid;
 
+mod http;
+
 /// Far more than anything here takes.
 const DEADLINE: Duration = Duration::from_mins(1);
 
@@ -95,6 +97,9 @@ impl World {
         let mut command = Command::new(e2e::platform::binary("spillway-intake")?);
         command.args(["--intake-database-url", &self.database.intake_url()?]);
         command.args(["--log", "info,intake=debug"]).args(arguments);
+        if !arguments.contains(&"--intake-http-listen") {
+            command.args(["--intake-http-listen", "127.0.0.1:0"]);
+        }
         Process::start(command, &self.log())
     }
 
