@@ -29,6 +29,11 @@ pub(crate) struct NewEnvironment {
     pids_limit: Option<i32>,
     /// How long records are kept.
     retention: Option<RetentionPatch>,
+    /// Bytes that all log sources together may send in a second: 1024 to 1073741824; null, or left out: what the
+    /// intake's settings say.
+    intake_bytes_per_second: Option<i64>,
+    /// Bytes that they may send at once: 1024 to 1073741824; null, or left out: what the intake's settings say.
+    intake_burst_bytes: Option<i64>,
     /// Who is told of log drains that fail; nobody, if left out.
     notices: Option<NoticesPatch>,
 }
@@ -170,6 +175,8 @@ pub(crate) async fn create(
         memory_limit_bytes: request.memory_limit_bytes,
         cpu_limit_millis: request.cpu_limit_millis,
         pids_limit: request.pids_limit,
+        intake_bytes_per_second: request.intake_bytes_per_second.map(Some),
+        intake_burst_bytes: request.intake_burst_bytes.map(Some),
         ..EnvironmentChange::default()
     };
     let policy = checked(app, id, policy, request.retention, request.notices)?;
