@@ -21,6 +21,7 @@ pub mod intake;
 pub mod leases;
 pub mod live_sessions;
 pub mod log_drains;
+pub mod log_sources;
 pub mod migrations;
 pub mod notices;
 pub mod rejected_lines;
