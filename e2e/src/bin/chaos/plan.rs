@@ -19,6 +19,9 @@ pub(crate) enum Kind {
     FreezeEdge,
     FreezeWorker,
     FreezeApi,
+    KillIntake,
+    FreezeIntake,
+    CutSenders,
     FreezePostgres,
     KillClient,
     RestartDocker,
@@ -80,7 +83,11 @@ pub(crate) fn plan(seed: u64, attack: Duration, kinds: &[Kind]) -> Vec<Planned> 
         let Some(kind) = left.pop() else { break };
         // Sometimes longer than leases (3 s) and heartbeats (20 s) allow.
         let longest = match kind {
-            Kind::FreezeEdge | Kind::FreezeWorker if random.random_ratio(1, 4) => 25.0,
+            Kind::FreezeEdge | Kind::FreezeWorker | Kind::FreezeIntake
+                if random.random_ratio(1, 4) =>
+            {
+                25.0
+            }
             _ => 6.0,
         };
         let lasts = random.random_range(1.0..longest);
