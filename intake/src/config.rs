@@ -1,6 +1,8 @@
 //! What can be set.
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -25,6 +27,43 @@ pub struct Settings {
     /// Connections to the database at most, without those that append to the stream.
     #[arg(long, env = "SPILLWAY_INTAKE_DATABASE_CONNECTIONS", value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(u32).range(2..=100))]
     pub intake_database_connections: u32,
+    /// The address and port to take HTTP(S) on; port 0 takes a free one.
+    #[arg(
+        long,
+        env = "SPILLWAY_INTAKE_HTTP_LISTEN",
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:4318"
+    )]
+    pub intake_http_listen: SocketAddr,
+    /// The certificate chain for HTTPS, in PEM. Give the key, too.
+    #[arg(
+        long,
+        env = "SPILLWAY_INTAKE_HTTP_TLS_CERTIFICATE",
+        value_name = "FILE",
+        requires = "intake_http_tls_key"
+    )]
+    pub intake_http_tls_certificate: Option<PathBuf>,
+    /// The certificate's private key, in PEM.
+    #[arg(
+        long,
+        env = "SPILLWAY_INTAKE_HTTP_TLS_KEY",
+        value_name = "FILE",
+        requires = "intake_http_tls_certificate"
+    )]
+    pub intake_http_tls_key: Option<PathBuf>,
+    /// Take HTTP without TLS on an address other than loopback. Tokens and lines then cross the network as
+    /// they are: only for a network that ends at a TLS reverse proxy.
+    #[arg(long, env = "SPILLWAY_INTAKE_ALLOW_PLAIN_HTTP")]
+    pub intake_allow_plain_http: bool,
+    /// Bytes of an HTTP request's body at most, as sent and after decompression.
+    #[arg(
+        long,
+        env = "SPILLWAY_INTAKE_HTTP_BODY_BYTES",
+        value_name = "BYTES",
+        default_value_t = 8 << 20,
+        value_parser = clap::value_parser!(u32).range(64 << 10..=64 << 20)
+    )]
+    pub intake_http_body_bytes: u32,
 }
 
 /// What an intake connects to.

@@ -26,9 +26,9 @@ use crate::loops::Loops;
 use crate::sources::Source;
 
 /// A block is closed when its records hold this many bytes.
-const BLOCK_BYTES: usize = 1 << 20;
+pub(crate) const BLOCK_BYTES: usize = 1 << 20;
 /// A block is closed when it has this many records.
-const BLOCK_RECORDS: usize = 4096;
+pub(crate) const BLOCK_RECORDS: usize = 4096;
 /// What a source puts into a block before the next one has its turn, about.
 const TURN_BYTES: usize = 128 << 10;
 /// KiB that wait at most: in the process, of an environment, of a source.

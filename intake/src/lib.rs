@@ -4,6 +4,8 @@
 //! bytes from the quota (`quota`), reads lines of them, and puts them into their environment's lane (`lanes`), which
 //! appends them to the log stream. Only then is a sender that can be answered told that they are there.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,12 +18,14 @@ use tokio::time::{Instant, sleep};
 mod config;
 mod counts;
 mod formats;
+mod http;
 mod lanes;
 mod loops;
 mod quota;
 mod sources;
 
 pub use config::{Config, Connections, Settings};
+pub use http::HttpStartError;
 
 use counts::Counts;
 use lanes::Lanes;
@@ -41,6 +45,9 @@ pub enum StartError {
     /// The stream is not to be had.
     #[error("the intake cannot use the log stream (--intake-database-url): {0}")]
     Stream(#[from] ConnectError),
+    /// HTTP(S) cannot be taken.
+    #[error("the intake cannot take HTTP: {0}")]
+    Http(#[from] HttpStartError),
 }
 
 /// An intake ended otherwise than by request.
@@ -49,6 +56,9 @@ pub enum RunError {
     /// Their senders were not told that they are durable.
     #[error("some lines were not durable {0:?} after the stop was requested")]
     NotDurable(Duration),
+    /// The server for HTTP(S) ended by itself.
+    #[error("the intake's HTTP server failed: {0}")]
+    Http(#[from] io::Error),
 }
 
 /// What the ways in share.
@@ -64,6 +74,7 @@ pub(crate) struct Intake {
 /// An intake that listens and has not taken anything yet.
 pub struct Bound {
     intake: Intake,
+    http: http::Listening,
     /// Ends after the ways in have.
     tasks: Shutdown,
 }
@@ -71,6 +82,7 @@ pub struct Bound {
 /// Connects and listens.
 pub async fn bind(config: Config) -> Result<Bound, StartError> {
     let Config { settings, connections } = config;
+    let http = http::listen(&settings)?;
     let url = connections.intake_database_url;
     let store = Store::connect(&url, settings.intake_database_connections)?;
     let (counts, tasks) = (Counts::default(), Shutdown::new());
@@ -80,19 +92,28 @@ pub async fn bind(config: Config) -> Result<Bound, StartError> {
     let stream = PostgresStream::connect(PostgresSettings::new(Secret::new(url))).await?;
     let lanes = Lanes::new(Arc::new(stream), counts.clone(), loops, tasks.clone());
     let quotas = Quotas::new(&settings, counts.clone());
-    Ok(Bound { intake: Intake { store, sources, lanes, quotas, counts }, tasks })
+    Ok(Bound { intake: Intake { store, sources, lanes, quotas, counts }, http, tasks })
 }
 
 impl Bound {
+    /// Where it takes HTTP(S).
+    #[must_use]
+    pub const fn http_address(&self) -> SocketAddr {
+        self.http.address()
+    }
+
     /// Takes lines until the shutdown is requested; those that were taken become durable then.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
-        let Self { intake, tasks } = self;
+        let Self { intake, http, tasks } = self;
         let counting = tasks.spawn(intake.counts.clone().run(
             intake.store.clone(),
             intake.lanes.loops().clone(),
             tasks.clone(),
         ));
-        tokio::join!(intake.sources.clone().run(shutdown.clone()), shutdown.requested());
+        let (served, ()) = tokio::join!(
+            http.run(intake.clone(), tasks.clone(), shutdown.clone()),
+            intake.sources.clone().run(shutdown.clone()),
+        );
         let until = Instant::now() + STOP_DEADLINE;
         while !intake.lanes.is_empty() && Instant::now() < until {
             sleep(Duration::from_millis(10)).await;
@@ -102,6 +123,7 @@ impl Bound {
         tasks.request();
         counting.await.ok();
         intake.store.close().await;
+        served?;
         if is_durable { Ok(()) } else { Err(RunError::NotDurable(STOP_DEADLINE)) }
     }
 }

@@ -267,23 +267,23 @@ impl Store {
         .await?)
     }
 
-    /// Notes that a request's lines are durable, and what it is answered.
+    /// Notes that a request's lines are durable, and what it is answered; false if that was noted before.
     pub async fn finish_intake_request(
         &self,
         source: Id<LogSource>,
         key_hash: &[u8],
         answer: &serde_json::Value,
-    ) -> Result<(), StoreError> {
-        sqlx::query(
+    ) -> Result<bool, StoreError> {
+        let finished = sqlx::query(
             "update intake_requests set done_at = now(), answer = $3
-             where source_id = $1 and key_hash = $2",
+             where source_id = $1 and key_hash = $2 and done_at is null",
         )
         .bind(source.uuid())
         .bind(key_hash)
         .bind(answer)
         .execute(&self.pool)
         .await?;
-        Ok(())
+        Ok(finished.rows_affected() > 0)
     }
 }
 

@@ -123,7 +123,7 @@ async fn write(
         let element = format!("[spillway@32473 token=\"{token}\"]");
         let message = format!("<134>1 - host-1 web - - {element} {}", Way::Syslog.line(number));
         // Writing to a string cannot fail.
-        drop(write!(text, "{} {message}", message.len()));
+        write!(text, "{} {message}", message.len()).ok();
     }
     // Before it is written: of what fails, some may have arrived.
     connection.written.push((load.now(), count));
