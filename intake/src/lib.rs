@@ -19,13 +19,16 @@ mod formats;
 mod lanes;
 mod quota;
 mod sources;
+mod syslog;
 
-pub use config::{Config, Connections, Settings};
+pub use config::{Config, Connections, Settings, SyslogSettings};
+pub use syslog::{ListenError, TlsError};
 
 use counts::Counts;
 use lanes::Lanes;
 use quota::Quotas;
 use sources::Sources;
+use syslog::Syslog;
 
 /// How long lines that were taken have to become durable when the process stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
@@ -39,6 +42,9 @@ pub enum StartError {
     /// The stream is not to be had.
     #[error("the intake cannot use the log stream (--intake-database-url): {0}")]
     Stream(#[from] ConnectError),
+    /// A syslog address cannot be listened on.
+    #[error(transparent)]
+    Syslog(#[from] ListenError),
 }
 
 /// An intake ended otherwise than by request.
@@ -62,6 +68,7 @@ pub(crate) struct Intake {
 /// An intake that listens and has not taken anything yet.
 pub struct Bound {
     intake: Intake,
+    syslog: Syslog,
     /// Ends after the ways in have.
     tasks: Shutdown,
 }
@@ -77,15 +84,17 @@ pub async fn bind(config: Config) -> Result<Bound, StartError> {
     let stream = PostgresStream::connect(PostgresSettings::new(Secret::new(url))).await?;
     let lanes = Lanes::new(Arc::new(stream), counts.clone(), tasks.clone());
     let quotas = Quotas::new(&settings, counts.clone());
-    Ok(Bound { intake: Intake { store, sources, lanes, quotas, counts }, tasks })
+    let syslog = Syslog::bind(&settings.syslog).await?;
+    Ok(Bound { intake: Intake { store, sources, lanes, quotas, counts }, syslog, tasks })
 }
 
 impl Bound {
     /// Takes lines until the shutdown is requested; those that were taken become durable then.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
-        let Self { intake, tasks } = self;
+        let Self { intake, syslog, tasks } = self;
         let counting = tasks.spawn(intake.counts.clone().run(intake.store.clone(), tasks.clone()));
-        tokio::join!(intake.sources.clone().run(shutdown.clone()), shutdown.requested());
+        let syslog = syslog.run(intake.clone(), shutdown.clone());
+        tokio::join!(intake.sources.clone().run(shutdown.clone()), shutdown.requested(), syslog);
         let until = Instant::now() + STOP_DEADLINE;
         while !intake.lanes.is_empty() && Instant::now() < until {
             sleep(Duration::from_millis(10)).await;
