@@ -23,15 +23,18 @@ mod lanes;
 mod loops;
 mod quota;
 mod sources;
+mod syslog;
 
-pub use config::{Config, Connections, Settings};
+pub use config::{Config, Connections, Settings, SyslogSettings};
 pub use http::HttpStartError;
+pub use syslog::{ListenError, TlsError};
 
 use counts::Counts;
 use lanes::Lanes;
 use loops::Loops;
 use quota::Quotas;
 use sources::Sources;
+use syslog::Syslog;
 
 /// How long lines that were taken have to become durable when the process stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
@@ -48,6 +51,9 @@ pub enum StartError {
     /// HTTP(S) cannot be taken.
     #[error("the intake cannot take HTTP: {0}")]
     Http(#[from] HttpStartError),
+    /// A syslog address cannot be listened on.
+    #[error(transparent)]
+    Syslog(#[from] ListenError),
 }
 
 /// An intake ended otherwise than by request.
@@ -75,6 +81,7 @@ pub(crate) struct Intake {
 pub struct Bound {
     intake: Intake,
     http: http::Listening,
+    syslog: Syslog,
     /// Ends after the ways in have.
     tasks: Shutdown,
 }
@@ -92,7 +99,9 @@ pub async fn bind(config: Config) -> Result<Bound, StartError> {
     let stream = PostgresStream::connect(PostgresSettings::new(Secret::new(url))).await?;
     let lanes = Lanes::new(Arc::new(stream), counts.clone(), loops, tasks.clone());
     let quotas = Quotas::new(&settings, counts.clone());
-    Ok(Bound { intake: Intake { store, sources, lanes, quotas, counts }, http, tasks })
+    let syslog = Syslog::bind(&settings.syslog).await?;
+    let intake = Intake { store, sources, lanes, quotas, counts };
+    Ok(Bound { intake, http, syslog, tasks })
 }
 
 impl Bound {
@@ -104,14 +113,15 @@ impl Bound {
 
     /// Takes lines until the shutdown is requested; those that were taken become durable then.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
-        let Self { intake, http, tasks } = self;
+        let Self { intake, http, syslog, tasks } = self;
         let counting = tasks.spawn(intake.counts.clone().run(
             intake.store.clone(),
             intake.lanes.loops().clone(),
             tasks.clone(),
         ));
-        let (served, ()) = tokio::join!(
+        let (served, (), ()) = tokio::join!(
             http.run(intake.clone(), tasks.clone(), shutdown.clone()),
+            syslog.run(intake.clone(), shutdown.clone()),
             intake.sources.clone().run(shutdown.clone()),
         );
         let until = Instant::now() + STOP_DEADLINE;
