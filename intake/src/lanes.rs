@@ -10,14 +10,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use log_stream::{Block, LogStream};
 use model::{Environment, Event, Id, LogLine, LogSource, Origin, Record, Timestamp};
 use service::Shutdown;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -127,6 +127,9 @@ struct Lane {
     /// Whose turn it is.
     turns: VecDeque<Id<LogSource>>,
     waiting: HashMap<Id<LogSource>, VecDeque<Waiting>>,
+    bytes: usize,
+    /// Told when there is enough for a whole block.
+    enough: Arc<Notify>,
 }
 
 struct Waiting {
@@ -146,8 +149,17 @@ struct Room {
 #[derive(Default)]
 struct Batch {
     records: Vec<Record>,
-    submissions: Vec<(Id<LogSource>, usize, usize, Waiting)>,
+    submissions: Vec<Submitted>,
 }
+
+/// A block, and who waits for it.
+struct Packed {
+    block: Arc<Block>,
+    submissions: Vec<Submitted>,
+}
+
+/// Of which source; lines, and their bytes.
+type Submitted = (Id<LogSource>, usize, usize, Waiting);
 
 impl Lanes {
     pub(crate) fn new(
@@ -175,8 +187,15 @@ impl Lanes {
         producer: &Arc<Producer>,
         lines: Vec<LogLine>,
     ) -> Durable {
-        let events = lines.into_iter().flat_map(split).map(|line| Event::Line(Box::new(line)));
-        self.submit_events(source, producer, events.collect()).await
+        let mut events = Vec::with_capacity(lines.len());
+        for line in lines {
+            if line.text.len() <= LINE_LIMIT {
+                events.push(Event::Line(Box::new(line)));
+            } else {
+                events.extend(split(line).map(|line| Event::Line(Box::new(line))));
+            }
+        }
+        self.submit_events(source, producer, events).await
     }
 
     /// The same for any events, which are no longer than [`LINE_LIMIT`].
@@ -269,11 +288,11 @@ impl Lanes {
 
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).lanes.is_empty()
+        self.lock().lanes.is_empty()
     }
 
     fn semaphores(&self, source: &Source) -> [Arc<Semaphore>; 3] {
-        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = self.lock();
         let Shared { environments, sources, .. } = &mut *shared;
         [
             self.process.clone(),
@@ -298,7 +317,7 @@ impl Lanes {
         let waiting = Waiting { producer, events, bytes, durable, _room: room };
         let environment = source.environment();
         let is_new = {
-            let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shared = self.lock();
             let is_new = !shared.lanes.contains_key(&environment);
             let lane = shared.lanes.entry(environment).or_default();
             let of_source = lane.waiting.entry(source.id()).or_default();
@@ -306,6 +325,10 @@ impl Lanes {
                 lane.turns.push_back(source.id());
             }
             of_source.push_back(waiting);
+            lane.bytes += bytes;
+            if lane.bytes >= BLOCK_BYTES {
+                lane.enough.notify_one();
+            }
             is_new
         };
         if is_new {
@@ -317,7 +340,7 @@ impl Lanes {
     /// Takes as much as fits into a block. If nothing waits, the lane is gone: who puts something next starts
     /// a task.
     fn take(&self, environment: Id<Environment>) -> Option<Batch> {
-        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = self.lock();
         let lane = shared.lanes.get_mut(&environment)?;
         let batch = lane.take();
         if batch.submissions.is_empty() {
@@ -330,31 +353,72 @@ impl Lanes {
     }
 
     async fn append_all(self, environment: Id<Environment>) {
-        while let Some(batch) = self.take(environment) {
-            let Batch { records, submissions } = batch;
-            let block = match Block::encode(environment, &records) {
-                Ok(block) => Arc::new(block),
-                Err(error) => {
-                    // Dropping the senders tells the callers.
-                    tracing::error!(%environment, "lines cannot be recorded: {error}");
-                    continue;
+        let mut ahead = None;
+        while let Some(packed) = ahead.take().or_else(|| self.pack(environment)) {
+            let Packed { block, submissions } = packed;
+            let answered = CancellationToken::new();
+            let append = async {
+                let is_durable = self.append_block(environment, block).await;
+                if is_durable {
+                    for (source, lines, bytes, waiting) in submissions {
+                        self.counts.durable(source, lines, bytes);
+                        // Whoever has gone away does not wait for it.
+                        waiting.durable.send(()).ok();
+                    }
                 }
+                answered.cancel();
+                is_durable
             };
-            drop(records);
-            if !self.append_block(environment, block).await {
-                self.shared
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .lanes
-                    .remove(&environment);
+            let (is_durable, next) = tokio::join!(append, self.pack_ahead(environment, &answered));
+            if !is_durable {
+                self.lock().lanes.remove(&environment);
                 return;
             }
-            for (source, lines, bytes, waiting) in submissions {
-                self.counts.durable(source, lines, bytes);
-                // Whoever has gone away does not wait for it.
-                waiting.durable.send(()).ok();
+            ahead = next;
+        }
+    }
+
+    /// The next block of what waits; None where nothing does.
+    fn pack(&self, environment: Id<Environment>) -> Option<Packed> {
+        loop {
+            let Batch { records, submissions } = self.take(environment)?;
+            match Block::encode(environment, &records) {
+                Ok(block) => return Some(Packed { block: Arc::new(block), submissions }),
+                // Dropping the senders tells the callers.
+                Err(error) => {
+                    tracing::error!(%environment, "lines cannot be recorded: {error}");
+                }
             }
         }
+    }
+
+    /// Packs the next block as soon as there is enough for a whole one; nothing if the append in flight is
+    /// `answered` before.
+    async fn pack_ahead(
+        &self,
+        environment: Id<Environment>,
+        answered: &CancellationToken,
+    ) -> Option<Packed> {
+        loop {
+            let enough = {
+                let shared = self.lock();
+                let lane = shared.lanes.get(&environment)?;
+                if lane.bytes >= BLOCK_BYTES {
+                    break;
+                }
+                lane.enough.clone()
+            };
+            // Losing either arm loses nothing: both only wait.
+            tokio::select! {
+                () = answered.cancelled() => return None,
+                () = enough.notified() => {}
+            }
+        }
+        self.pack(environment)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Appends until it succeeds; false if the process stops first.
@@ -388,6 +452,7 @@ impl Lane {
         {
             let queue = self.waiting.entry(source).or_default();
             if let Some(mut waiting) = queue.pop_front() {
+                self.bytes -= waiting.bytes;
                 bytes += waiting.bytes;
                 turn += waiting.bytes;
                 let (lines, text) = size(&waiting.events);
