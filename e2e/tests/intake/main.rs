@@ -18,6 +18,7 @@ use tokio::process::Command;
 use uuid::Uuid;
 
 mod syslog;
+mod docker;
 
 /// Far more than anything here takes.
 const DEADLINE: Duration = Duration::from_mins(1);
