@@ -17,8 +17,8 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use uuid::Uuid;
 
-mod syslog;
 mod docker;
+mod syslog;
 
 /// Far more than anything here takes.
 const DEADLINE: Duration = Duration::from_mins(1);

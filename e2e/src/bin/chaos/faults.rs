@@ -15,10 +15,12 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::evidence::Fault;
 use crate::load::Load;
 use crate::plan::{Kind, Planned};
-use crate::program::Program;
-use crate::receivers::Ledger;
 use crate::receivers::https::Manner;
 use crate::world::{HTTPS, Member, PAIRS, SYSLOG, World};
+
+mod recovery;
+
+use recovery::{Sign, recovered};
 
 /// How long after healing something may take to work again.
 const RECOVERY: Duration = Duration::from_secs(100);
@@ -33,23 +35,6 @@ struct Targets {
     docker: Mutex<()>,
     syslog: Mutex<()>,
     https: Mutex<()>,
-}
-
-/// What is to work again.
-#[derive(Debug, Clone, Copy)]
-enum Sign {
-    /// A new session shows something on this edge.
-    Session(usize),
-    /// New lines arrive.
-    Lines(&'static [&'static str]),
-    /// The API answers.
-    Api,
-    /// This intake acknowledges lines.
-    Acknowledged(usize),
-    /// A sender of syslog connects.
-    Connected,
-    /// Nothing was to stop.
-    None,
 }
 
 /// Why a fault is not done.
@@ -328,45 +313,6 @@ async fn https(world: &World, planned: &Planned) -> Result<()> {
         .await?;
     }
     Ok(())
-}
-
-async fn recovered(load: &Load, sign: Sign, healed: Instant) {
-    match sign {
-        Sign::None => {}
-        Sign::Session(edge) => {
-            while !matches!(load.session(Program::Probe, edge).await, Ok(true)) {
-                sleep(Duration::from_millis(200)).await;
-            }
-        }
-        Sign::Lines(drains) => {
-            for drain in drains {
-                let ledger: &Ledger = if *drain == SYSLOG {
-                    load.world.syslog.ledger()
-                } else {
-                    load.world.https.ledger()
-                };
-                while ledger.last_arrival().is_none_or(|at| at < healed) {
-                    sleep(Duration::from_millis(10)).await;
-                }
-            }
-        }
-        Sign::Acknowledged(intake) => {
-            while !load.senders.has_acknowledged(intake, healed) {
-                sleep(Duration::from_millis(10)).await;
-            }
-        }
-        Sign::Connected => {
-            while !load.senders.has_connected(healed) {
-                sleep(Duration::from_millis(10)).await;
-            }
-        }
-        Sign::Api => {
-            while !load.world.cli().finish(&["env", "list"]).await.is_ok_and(|f| f.status.success())
-            {
-                sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
 }
 
 /// Makes everything run again, whatever the attack has left.
