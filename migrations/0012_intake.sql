@@ -19,7 +19,7 @@ create table log_sources (
     token_key text not null unique,
     -- SHA-256 of the token.
     token_hash bytea not null,
-    -- The token before it was rotated, where it is good for a while longer.
+    -- The token before it was rotated, and until when it is good; kept by the trigger below.
     previous_token_key text unique,
     previous_token_hash bytea,
     previous_token_until timestamptz,
@@ -37,6 +37,25 @@ create table log_sources (
 );
 create unique index log_sources_handle on log_sources (environment_id, handle) where deleted_at is null;
 create index log_sources_updated on log_sources (updated_at);
+
+-- Who rotates a token need not read the hash of the one before.
+create function keep_previous_token() returns trigger language plpgsql as $$
+begin
+    new.previous_token_key := old.token_key;
+    new.previous_token_hash := old.token_hash;
+    return new;
+end $$;
+create trigger keep_previous_token before update of token_hash on log_sources
+    for each row when (old.token_hash is distinct from new.token_hash) execute function keep_previous_token();
+
+-- Which source a client certificate is of: of one only, so that nobody gets another's lines by naming its
+-- certificate.
+create table log_source_certificates (
+    -- SHA-256 of the certificate, in DER.
+    fingerprint bytea primary key,
+    source_id uuid not null references log_sources
+);
+create index log_source_certificates_source on log_source_certificates (source_id);
 
 -- The quota of all sources of an environment together; null: what the intake's settings say.
 alter table environments
@@ -102,7 +121,8 @@ grant execute on function stream.ensure_partition to spillway_intake;
 grant select on stream.fences to spillway_intake;
 
 -- api: sets sources up, and cannot read a token's hash back.
-grant select (id, environment_id, handle, app_id, database_id, token_key, previous_token_until, client_certificates,
-    bytes_per_second, burst_bytes, disabled_at, deleted_at, revision, created_at, updated_at), insert, update
-    on log_sources to spillway_api;
+grant select (id, environment_id, handle, app_id, database_id, token_key, previous_token_key, previous_token_until,
+    client_certificates, bytes_per_second, burst_bytes, disabled_at, deleted_at, revision, created_at, updated_at),
+    insert, update on log_sources to spillway_api;
+grant select, insert, delete on log_source_certificates to spillway_api;
 grant select on log_source_counts, log_source_minutes to spillway_api;

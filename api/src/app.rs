@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use model::validation::FieldError;
 use model::{
-    App as AppKind, Database, Drain, Environment, EphemeralSession, Handle, Id, Organization, Role,
-    User,
+    App as AppKind, Database, Drain, Environment, EphemeralSession, Handle, Id, LogSource,
+    Organization, Role, User,
 };
 use store::accounts::Held;
 use store::{Store, StoreError};
@@ -21,6 +21,7 @@ pub(crate) mod certificates;
 pub(crate) mod databases;
 pub(crate) mod environments;
 pub(crate) mod log_drains;
+pub(crate) mod log_sources;
 pub(crate) mod me;
 pub(crate) mod notices;
 pub(crate) mod passwords;
@@ -66,6 +67,9 @@ pub(crate) enum AppError {
     /// The key is registered.
     #[error("the key is registered")]
     KeyRegistered,
+    /// A client certificate is that of another log source.
+    #[error("the client certificate is that of another log source")]
+    CertificateTaken,
     /// The environment has something in it.
     #[error("the environment is not empty")]
     NotEmpty,
@@ -232,6 +236,7 @@ subjects! {
     store::apps::App, AppKind, app;
     store::databases::Database, Database, database;
     store::log_drains::LogDrain, Drain, log_drain;
+    store::log_sources::LogSource, LogSource, log_source;
     store::sessions::EphemeralSession, EphemeralSession, session;
 }
 

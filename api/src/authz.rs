@@ -50,6 +50,8 @@ operations! {
     ReadDrains:         "see log drains",                     Owner Admin Engineer Auditor Viewer;
     ChangeDrains:       "create, change, test or delete log drains", Owner Admin;
     ReadRejectedLines:  "see lines that endpoints refused",   Owner Admin Auditor;
+    ReadLogSources:     "see log sources",                    Owner Admin Engineer Auditor Viewer;
+    ChangeLogSources:   "create, change, rotate or delete log sources", Owner Admin;
     ReadActivity:       "see what was done",                  Owner Admin Engineer Auditor Viewer;
     OpenSessions:       "open ephemeral sessions",            Owner Admin Engineer;
     ReadOwnSessions:    "see ephemeral sessions",             Owner Admin Engineer Auditor;

@@ -10,6 +10,7 @@ pub(crate) mod databases;
 pub(crate) mod environments;
 pub(crate) mod health;
 pub(crate) mod log_drains;
+pub(crate) mod log_sources;
 pub(crate) mod me;
 pub(crate) mod openapi;
 pub(crate) mod page;
@@ -119,6 +120,18 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
             at("/v1/log-drains/{id}/rejected-lines/resend")
                 .route(post().to(rejected_lines::resend)),
         )
+        .service(
+            at("/v1/environments/{id}/log-sources")
+                .route(get().to(log_sources::list))
+                .route(post().to(log_sources::create)),
+        )
+        .service(
+            at("/v1/log-sources/{id}")
+                .route(get().to(log_sources::show))
+                .route(web::patch().to(log_sources::update))
+                .route(web::delete().to(log_sources::delete)),
+        )
+        .service(at("/v1/log-sources/{id}/rotate").route(post().to(log_sources::rotate)))
         .service(at("/v1/environments/{id}/activity").route(get().to(activity::list)))
         .service(at("/v1/environments/{id}/ephemeral-sessions").route(get().to(sessions::list)))
         .service(at("/v1/apps/{id}/ephemeral-sessions").route(post().to(sessions::open)))

@@ -15,6 +15,7 @@ mod environment;
 mod key;
 mod session;
 mod sign_in;
+mod source;
 mod token;
 
 #[derive(Debug, Subcommand)]
@@ -31,6 +32,9 @@ pub(crate) enum Command {
     /// Databases: names for the sources of databases' logs.
     #[command(subcommand, name = "db", visible_alias = "database")]
     Database(database::Command),
+    /// Log sources: who may write lines of an app or a database.
+    #[command(subcommand)]
+    Source(source::Command),
     /// Log drains: where logs are sent to.
     #[command(subcommand)]
     Drain(Box<drain::Command>),
@@ -40,7 +44,7 @@ pub(crate) enum Command {
     /// Your API tokens, for programs.
     #[command(subcommand)]
     Token(token::Command),
-    /// What users and the platform did to log drains.
+    /// What users and the platform did to log sources, log drains and environments.
     #[command(subcommand)]
     Activity(activity::Command),
     /// Ephemeral sessions of the past and of now.
@@ -70,6 +74,7 @@ pub(crate) async fn run(command: Command, global: &Global) -> Result<()> {
         Command::Environment(command) => command.run(&context()?).await,
         Command::App(command) => command.run(&context()?).await,
         Command::Database(command) => command.run(&context()?).await,
+        Command::Source(command) => command.run(&context()?).await,
         Command::Drain(command) => command.run(&context()?).await,
         Command::Key(command) => command.run(&context()?).await,
         Command::Token(command) => command.run(&context()?).await,

@@ -17,6 +17,7 @@ pub mod process;
 pub mod rsyslog;
 pub mod services;
 pub mod smtp_receiver;
+pub mod syslog_ng;
 pub mod terminal;
 pub mod tls_sink;
 pub mod tmpfs;

@@ -26,6 +26,8 @@ pub enum Service {
     Edge,
     /// `spillway-drain-worker`.
     Worker,
+    /// `spillway-intake`.
+    Intake,
 }
 
 /// The services over a database in a cluster of their own, with the organization `acme`, its owner
@@ -66,8 +68,8 @@ impl Services {
         let port = match service {
             Service::Api => Some(self.api_port),
             Service::Edge => Some(self.ssh_port),
-            // Nothing asks it; what it does shows that it runs.
-            Service::Worker => None,
+            // Nothing asks them; what they do shows that they run.
+            Service::Worker | Service::Intake => None,
         };
         if let Some(port) = port {
             wait_for_listener(&mut process, port).await?;
@@ -155,7 +157,7 @@ impl Services {
         let mut command = service.command(&self.keys(), self.database.admin_url())?;
         if service == Service::Api {
             command.args(["--api-listen", &format!("127.0.0.1:{}", self.api_port)]);
-        } else {
+        } else if service == Service::Worker {
             command.args(["--drain-allow-network", "127.0.0.0/8,::1/128"]);
             // Soon another worker's, when this one is killed.
             command.args(["--drain-lease-seconds", "3"]);
@@ -176,6 +178,7 @@ impl Service {
             Self::Api => "spillway-api",
             Self::Edge => "spillway-ssh-edge",
             Self::Worker => "spillway-drain-worker",
+            Self::Intake => "spillway-intake",
         }
     }
 
@@ -207,6 +210,7 @@ impl Service {
                 "--drain-database-url",
                 &[("--drain-opening-key", "worker_opening.key")],
             ),
+            Self::Intake => ("spillway_intake", "--intake-database-url", &[]),
         };
         let password = std::fs::read_to_string(keys.join(format!("{role}.password")))
             .with_context(|| format!("the password of {role}"))?;

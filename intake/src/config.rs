@@ -64,6 +64,39 @@ pub struct Settings {
         value_parser = clap::value_parser!(u32).range(64 << 10..=64 << 20)
     )]
     pub intake_http_body_bytes: u32,
+    /// How it takes syslog.
+    #[command(flatten)]
+    pub syslog: SyslogSettings,
+}
+
+/// How the intake takes syslog: in no way that is not asked for.
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+pub struct SyslogSettings {
+    /// Address that takes syslog over TLS.
+    #[arg(long, env = "SPILLWAY_INTAKE_SYSLOG_TLS_LISTEN", value_name = "ADDRESS")]
+    pub intake_syslog_tls_listen: Option<SocketAddr>,
+    /// The server's certificate for it, with those of the authorities in between: a file, PEM.
+    #[arg(long, env = "SPILLWAY_INTAKE_SYSLOG_TLS_CERTIFICATE", value_name = "FILE")]
+    pub intake_syslog_tls_certificate: Option<PathBuf>,
+    /// The certificate's private key: a file, PEM.
+    #[arg(long, env = "SPILLWAY_INTAKE_SYSLOG_TLS_KEY", value_name = "FILE")]
+    pub intake_syslog_tls_key: Option<PathBuf>,
+    /// Address that takes syslog over plain TCP.
+    #[arg(long, env = "SPILLWAY_INTAKE_SYSLOG_TCP_LISTEN", value_name = "ADDRESS")]
+    pub intake_syslog_tcp_listen: Option<SocketAddr>,
+    /// Allows plain TCP on an address that other machines reach: tokens cross the network in the clear.
+    #[arg(long, env = "SPILLWAY_INTAKE_SYSLOG_ALLOW_PLAIN_TCP")]
+    pub intake_syslog_allow_plain_tcp: bool,
+    /// Address that takes syslog over UDP: messages may be lost, and tokens cross the network in the clear.
+    #[arg(long, env = "SPILLWAY_INTAKE_SYSLOG_UDP_LISTEN", value_name = "ADDRESS")]
+    pub intake_syslog_udp_listen: Option<SocketAddr>,
+    /// Path of a socket that takes the datagrams of this machine's programs, as /dev/log does.
+    #[arg(long, env = "SPILLWAY_INTAKE_SYSLOG_UNIX", value_name = "PATH")]
+    pub intake_syslog_unix: Option<PathBuf>,
+    /// Syslog connections at most; more are closed at once.
+    #[arg(long, env = "SPILLWAY_INTAKE_SYSLOG_CONNECTIONS", value_name = "NUMBER", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub intake_syslog_connections: u32,
 }
 
 /// What an intake connects to.
@@ -72,6 +105,10 @@ pub struct Connections {
     /// The database, as the intake's role.
     #[arg(long, env = "SPILLWAY_INTAKE_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub intake_database_url: String,
+    /// A Docker daemon, such as unix:///var/run/docker.sock: the logs of its containers that have the labels
+    /// spillway.environment and spillway.app or spillway.database are followed. Not given: none are.
+    #[arg(long, env = "SPILLWAY_INTAKE_DOCKER_HOST", value_name = "URL")]
+    pub intake_docker_host: Option<String>,
 }
 
 /// Everything that an intake is configured by.

@@ -17,21 +17,27 @@ use tokio::time::{Instant, sleep};
 
 mod config;
 mod counts;
+mod docker;
 mod formats;
 mod http;
 mod lanes;
 mod loops;
 mod quota;
 mod sources;
+mod syslog;
 
-pub use config::{Config, Connections, Settings};
+pub use config::{Config, Connections, Settings, SyslogSettings};
 pub use http::HttpStartError;
+pub use syslog::{ListenError, TlsError};
+pub use docker::InvalidHost;
 
 use counts::Counts;
+use docker::Docker;
 use lanes::Lanes;
 use loops::Loops;
 use quota::Quotas;
 use sources::Sources;
+use syslog::Syslog;
 
 /// How long lines that were taken have to become durable when the process stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
@@ -48,6 +54,12 @@ pub enum StartError {
     /// HTTP(S) cannot be taken.
     #[error("the intake cannot take HTTP: {0}")]
     Http(#[from] HttpStartError),
+    /// A syslog address cannot be listened on.
+    #[error(transparent)]
+    Syslog(#[from] ListenError),
+    /// The Docker daemon's address is none.
+    #[error(transparent)]
+    Docker(#[from] InvalidHost),
 }
 
 /// An intake ended otherwise than by request.
@@ -75,6 +87,8 @@ pub(crate) struct Intake {
 pub struct Bound {
     intake: Intake,
     http: http::Listening,
+    syslog: Syslog,
+    docker: Option<Docker>,
     /// Ends after the ways in have.
     tasks: Shutdown,
 }
@@ -90,9 +104,13 @@ pub async fn bind(config: Config) -> Result<Bound, StartError> {
     let sources = Sources::new(store.clone(), counts.clone(), loops.clone());
     sources.look().await?;
     let stream = PostgresStream::connect(PostgresSettings::new(Secret::new(url))).await?;
-    let lanes = Lanes::new(Arc::new(stream), counts.clone(), loops, tasks.clone());
+    let lanes = Lanes::new(Arc::new(stream.clone()), counts.clone(), loops, tasks.clone());
     let quotas = Quotas::new(&settings, counts.clone());
-    Ok(Bound { intake: Intake { store, sources, lanes, quotas, counts }, http, tasks })
+    let syslog = Syslog::bind(&settings.syslog).await?;
+    let intake = Intake { store, sources, lanes, quotas, counts };
+    let docker = connections.intake_docker_host.as_deref();
+    let docker = docker.map(|host| Docker::new(intake.clone(), &stream, host)).transpose()?;
+    Ok(Bound { intake, http, syslog, docker, tasks })
 }
 
 impl Bound {
@@ -104,15 +122,22 @@ impl Bound {
 
     /// Takes lines until the shutdown is requested; those that were taken become durable then.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
-        let Self { intake, http, tasks } = self;
+        let Self { intake, http, syslog, docker, tasks } = self;
         let counting = tasks.spawn(intake.counts.clone().run(
             intake.store.clone(),
             intake.lanes.loops().clone(),
             tasks.clone(),
         ));
-        let (served, ()) = tokio::join!(
+        let following = async {
+            if let Some(docker) = docker {
+                docker.run(shutdown.clone(), STOP_DEADLINE).await;
+            }
+        };
+        let (served, (), (), ()) = tokio::join!(
             http.run(intake.clone(), tasks.clone(), shutdown.clone()),
+            syslog.run(intake.clone(), shutdown.clone()),
             intake.sources.clone().run(shutdown.clone()),
+            following,
         );
         let until = Instant::now() + STOP_DEADLINE;
         while !intake.lanes.is_empty() && Instant::now() < until {

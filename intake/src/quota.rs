@@ -71,7 +71,8 @@ impl Quotas {
         }
     }
 
-    fn try_take(&self, source: &Source, bytes: usize) -> Result<(), OverQuota> {
+    /// The same without counting.
+    pub(crate) fn try_take(&self, source: &Source, bytes: usize) -> Result<(), OverQuota> {
         let settings = &self.settings;
         let (rate, burst) = source.quota();
         let of_source = bucket(

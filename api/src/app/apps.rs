@@ -146,7 +146,7 @@ pub(crate) async fn delete(
     permit: Permit<ChangeApps, StoredApp>,
     expected_revision: Option<i64>,
 ) -> Result<(), AppError> {
-    let done = app.store.delete_app(permit.thing().id, expected_revision).await?;
+    let done = app.store.delete_app(permit.thing().id, expected_revision, permit.user()).await?;
     if done { Ok(()) } else { Err(AppError::RevisionChanged) }
 }
 

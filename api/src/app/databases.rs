@@ -112,6 +112,7 @@ pub(crate) async fn delete(
     permit: Permit<ChangeDatabases, Database>,
     expected_revision: Option<i64>,
 ) -> Result<(), AppError> {
-    let done = app.store.delete_database(permit.thing().id, expected_revision).await?;
+    let done =
+        app.store.delete_database(permit.thing().id, expected_revision, permit.user()).await?;
     if done { Ok(()) } else { Err(AppError::RevisionChanged) }
 }

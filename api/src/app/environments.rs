@@ -6,6 +6,7 @@ use store::environments::{Deletion, Environment, EnvironmentChange};
 use utoipa::ToSchema;
 
 use crate::app::apps::null_is_a_value;
+use crate::app::log_sources::check_quota;
 use crate::app::notices::NoticesPatch;
 use crate::app::{App, AppError, Caller, PageRequest, handle_taken};
 use crate::authz::{ChangeEnvironments, Permit, ReadEnvironments};
@@ -28,6 +29,11 @@ pub(crate) struct NewEnvironment {
     pids_limit: Option<i32>,
     /// How long records are kept.
     retention: Option<RetentionPatch>,
+    /// Bytes that all log sources together may send in a second: 1024 to 1073741824; null, or left out: what the
+    /// intake's settings say.
+    intake_bytes_per_second: Option<i64>,
+    /// Bytes that they may send at once: 1024 to 1073741824; null, or left out: what the intake's settings say.
+    intake_burst_bytes: Option<i64>,
     /// Who is told of log drains that fail; nobody, if left out.
     notices: Option<NoticesPatch>,
 }
@@ -55,6 +61,7 @@ struct RetentionPatch {
 /// What to change; what is left out stays. Limits hold for sessions that begin afterwards.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[allow(clippy::option_option, reason = "absent, null and a value are three things")]
 pub(crate) struct EnvironmentPatch {
     /// Unique in the organization.
     #[schema(value_type = Option<String>, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
@@ -69,6 +76,15 @@ pub(crate) struct EnvironmentPatch {
     pids_limit: Option<i32>,
     /// How long records are kept.
     retention: Option<RetentionPatch>,
+    /// Bytes that all log sources together may send in a second: 1024 to 1073741824; null: what the intake's
+    /// settings say.
+    #[serde(default, deserialize_with = "null_is_a_value")]
+    #[schema(value_type = Option<i64>)]
+    intake_bytes_per_second: Option<Option<i64>>,
+    /// Bytes that they may send at once: 1024 to 1073741824; null: what the intake's settings say.
+    #[serde(default, deserialize_with = "null_is_a_value")]
+    #[schema(value_type = Option<i64>)]
+    intake_burst_bytes: Option<Option<i64>>,
     /// Who is told of log drains that fail.
     notices: Option<NoticesPatch>,
 }
@@ -115,6 +131,11 @@ fn checked(
         "retention.bytes",
         "must be 1048576 to 1125899906842624, or null",
     );
+    check_quota(
+        &mut checks,
+        ("intake_bytes_per_second", change.intake_bytes_per_second.flatten()),
+        ("intake_burst_bytes", change.intake_burst_bytes.flatten()),
+    );
     checks.finish()?;
     Ok(change)
 }
@@ -154,6 +175,8 @@ pub(crate) async fn create(
         memory_limit_bytes: request.memory_limit_bytes,
         cpu_limit_millis: request.cpu_limit_millis,
         pids_limit: request.pids_limit,
+        intake_bytes_per_second: request.intake_bytes_per_second.map(Some),
+        intake_burst_bytes: request.intake_burst_bytes.map(Some),
         ..EnvironmentChange::default()
     };
     let policy = checked(app, id, policy, request.retention, request.notices)?;
@@ -182,6 +205,8 @@ pub(crate) async fn update(
         memory_limit_bytes: patch.memory_limit_bytes,
         cpu_limit_millis: patch.cpu_limit_millis,
         pids_limit: patch.pids_limit,
+        intake_bytes_per_second: patch.intake_bytes_per_second,
+        intake_burst_bytes: patch.intake_burst_bytes,
         ..EnvironmentChange::default()
     };
     let change = checked(app, id, change, patch.retention, patch.notices)?;

@@ -34,6 +34,10 @@ struct Environment {
     pids_limit: i32,
     /// How long records are kept.
     retention: Retention,
+    /// Bytes that all log sources together may send in a second; null: what the intake's settings say.
+    intake_bytes_per_second: Option<i64>,
+    /// Bytes that they may send at once.
+    intake_burst_bytes: Option<i64>,
     /// Who is told of log drains that fail.
     notices: Notices,
     /// Raised by each change; the ETag.
@@ -101,6 +105,8 @@ impl From<Stored> for Environment {
                 kept_bytes: stored.kept_bytes,
                 horizon_at: stored.horizon_at,
             },
+            intake_bytes_per_second: stored.intake_bytes_per_second,
+            intake_burst_bytes: stored.intake_burst_bytes,
             notices: stored.notices.into(),
             revision: stored.revision,
             created_at: stored.created_at,

@@ -7,8 +7,8 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
 use crate::http::{
-    activity, apps, databases, environments, health, log_drains, me, problem, rejected_lines,
-    sessions, sign_in,
+    activity, apps, databases, environments, health, log_drains, log_sources, me, problem,
+    rejected_lines, sessions, sign_in,
 };
 
 /// Every failure of every operation.
@@ -53,7 +53,7 @@ impl Modify for BearerTokens {
     info(
         title = "Spillway",
         version = "1",
-        description = "Environments, apps, databases, log drains and ephemeral sessions. Things of \
+        description = "Environments, apps, databases, log sources, log drains and ephemeral sessions. Things of \
             organizations that the caller is no member of are 404.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
@@ -74,6 +74,8 @@ impl Modify for BearerTokens {
         log_drains::delete, log_drains::pause, log_drains::resume, log_drains::skip,
         log_drains::test, log_drains::verify, log_drains::verify_change, rejected_lines::list,
         rejected_lines::resend,
+        log_sources::list, log_sources::create, log_sources::show, log_sources::update,
+        log_sources::delete, log_sources::rotate,
         activity::list,
         sessions::list, sessions::open, sessions::show,
     )

@@ -123,6 +123,9 @@ fn kind(error: &AppError) -> (StatusCode, &'static str, &'static str) {
         AppError::Invalid(_) => (INVALID, "invalid-input", "Invalid input"),
         AppError::HandleTaken => (StatusCode::CONFLICT, "handle-taken", "Handle taken"),
         AppError::KeyRegistered => (StatusCode::CONFLICT, "key-registered", "Key registered"),
+        AppError::CertificateTaken => {
+            (StatusCode::CONFLICT, "certificate-taken", "Certificate taken")
+        }
         AppError::NotEmpty => (StatusCode::CONFLICT, "not-empty", "Not empty"),
         AppError::RevisionChanged => {
             (StatusCode::PRECONDITION_FAILED, "revision-changed", "Changed meanwhile")
@@ -162,6 +165,10 @@ fn detail(error: &AppError, retry_after: Option<u64>) -> String {
         }
         AppError::KeyRegistered => {
             "This SSH key is registered already, and a key signs in as one user only. Make another."
+        }
+        AppError::CertificateTaken => {
+            "A client certificate is that of another log source already, and it says whose lines come. Make \
+             another, or take it away there."
         }
         AppError::NotEmpty => {
             "The environment has apps, databases or log drains. Delete them first."

@@ -99,12 +99,19 @@ pub(crate) struct Policy {
     /// are kept.
     #[arg(long, value_name = "BYTES", value_parser = limit_or("unlimited"))]
     retention_bytes: Option<Limit>,
+    /// Bytes that all log sources together may send in a second, or `default`: what the intake's settings say.
+    #[arg(long, value_name = "BYTES", value_parser = limit_or("default"))]
+    intake_bytes_per_second: Option<Limit>,
+    /// Bytes that they may send at once, or `default`.
+    #[arg(long, value_name = "BYTES", value_parser = limit_or("default"))]
+    intake_burst_bytes: Option<Limit>,
 }
 
 /// A number; None: a word that says that there is none.
-type Limit = Option<u64>;
+pub(super) type Limit = Option<u64>;
 
-fn limit_or(none: &'static str) -> impl Fn(&str) -> Result<Limit, String> + Clone {
+/// Reads a number, or the word that says that there is none.
+pub(super) fn limit_or(none: &'static str) -> impl Fn(&str) -> Result<Limit, String> + Clone {
     move |text| match text.parse() {
         Ok(number) => Ok(Some(number)),
         Err(_) if text == none => Ok(None),
@@ -123,7 +130,13 @@ impl Policy {
         .map(|(name, value)| (name, value.map(Value::from)));
         let retention = [("seconds", self.retention_seconds), ("bytes", self.retention_bytes)]
             .map(|(name, value)| (name, value.map(Value::from)));
+        let quota = [
+            ("intake_bytes_per_second", self.intake_bytes_per_second),
+            ("intake_burst_bytes", self.intake_burst_bytes),
+        ]
+        .map(|(name, value)| (name, value.map(Value::from)));
         let mut fields = given(fields);
+        fields.extend(given(quota));
         let retention = given(retention);
         if !retention.is_empty() {
             fields.insert("retention".to_owned(), retention.into());

@@ -21,7 +21,7 @@ pub use id::{
     Activity, ApiToken, App, Appender, Database, Drain, Edge, Environment, EphemeralSession, Id,
     LogSource, Organization, Producer, SshKey, User, Worker,
 };
-pub use log_line::{Fields, InvalidFields, LogLine};
+pub use log_line::{Fields, FieldsPacker, InvalidFields, LogLine};
 pub use record::{AppTag, DatabaseTag, EnvironmentTag, Origin, Record, SessionTag, Source};
 pub use role::{InvalidRole, Role};
 pub use sealing::{InvalidKey, OpenError, OpeningKey, SealingKey};

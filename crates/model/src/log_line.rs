@@ -93,18 +93,52 @@ impl Fields {
 
 impl<N: AsRef<str>, V: AsRef<str>> FromIterator<(N, V)> for Fields {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(fields: I) -> Self {
-        let mut packed = BytesMut::new();
+        let mut packer = FieldsPacker::default();
         for (name, value) in fields {
-            let (name, value) = (name.as_ref(), value.as_ref());
-            let name = name.get(..name.floor_char_boundary(Self::LONGEST_NAME)).unwrap_or(name);
-            // A value that does not fit would be longer than any request.
-            let Ok(length) = u32::try_from(value.len()) else { continue };
-            packed.put_u8(u8::try_from(name.len()).unwrap_or(u8::MAX));
-            packed.put_slice(name.as_bytes());
-            packed.put_u32_le(length);
-            packed.put_slice(value.as_bytes());
+            packer.push(name.as_ref(), value.as_ref());
         }
-        Self(packed.freeze())
+        packer.take()
+    }
+}
+
+/// Packs the fields of one line after the other, into an allocation that many share.
+#[derive(Debug, Default)]
+pub struct FieldsPacker(BytesMut);
+
+impl FieldsPacker {
+    /// With room for so many bytes of fields, and as much again whenever that is used up.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self(BytesMut::with_capacity(bytes))
+    }
+
+    /// Adds a field of the line.
+    pub fn push(&mut self, name: &str, value: &str) {
+        let name = name.get(..name.floor_char_boundary(Fields::LONGEST_NAME)).unwrap_or(name);
+        // A value that does not fit would be longer than any request.
+        let Ok(length) = u32::try_from(value.len()) else { return };
+        self.0.reserve(name.len() + value.len() + 5);
+        self.0.put_u8(u8::try_from(name.len()).unwrap_or(u8::MAX));
+        self.0.put_slice(name.as_bytes());
+        self.0.put_u32_le(length);
+        self.0.put_slice(value.as_bytes());
+    }
+
+    /// The bytes that the line's fields have so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether the line has no fields so far.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The line's fields; the next ones are another line's.
+    pub fn take(&mut self) -> Fields {
+        Fields(self.0.split().freeze())
     }
 }
 
@@ -134,6 +168,24 @@ mod tests {
             let found: Vec<_> =
                 parsed.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             prop_assert_eq!(found, fields);
+        }
+
+        #[test]
+        fn lines_that_are_packed_together_have_their_own_fields(
+            lines in prop::collection::vec(
+                prop::collection::vec((".{0,20}", ".{0,20}"), 0..4), 0..20),
+        ) {
+            let mut packer = FieldsPacker::with_capacity(64);
+            let packed: Vec<Fields> = lines
+                .iter()
+                .map(|line| {
+                    line.iter().for_each(|(name, value)| packer.push(name, value));
+                    packer.take()
+                })
+                .collect();
+            for (line, fields) in lines.iter().zip(packed) {
+                prop_assert_eq!(fields, line.iter().map(|(n, v)| (n, v)).collect::<Fields>());
+            }
         }
 
         #[test]

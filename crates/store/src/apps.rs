@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::accounts::Held;
+use crate::log_sources::{self, Subject};
 use crate::{Store, StoreError};
 
 /// An app that is not deleted.
@@ -154,11 +155,13 @@ impl Store {
         .await?)
     }
 
-    /// Deletes an app and its variables; false if it has another revision than expected, or is gone.
+    /// Deletes an app, its variables and its log sources; false if it has another revision than expected, or
+    /// is gone.
     pub async fn delete_app(
         &self,
         id: Id<AppKind>,
         expected_revision: Option<i64>,
+        by: Id<User>,
     ) -> Result<bool, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let done = sqlx::query(
@@ -176,6 +179,7 @@ impl Store {
         if done.rows_affected() == 0 {
             return Ok(false);
         }
+        log_sources::delete_with(&mut transaction, Subject::App(id), by).await?;
         transaction.commit().await?;
         Ok(true)
     }

@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::accounts::Held;
+use crate::log_sources::{self, Subject};
 use crate::{Store, StoreError};
 
 /// A database that is not deleted.
@@ -115,20 +116,27 @@ impl Store {
         .await?)
     }
 
-    /// Deletes a database; false if it has another revision than expected, or is gone.
+    /// Deletes a database and its log sources; false if it has another revision than expected, or is gone.
     pub async fn delete_database(
         &self,
         id: Id<DatabaseKind>,
         expected_revision: Option<i64>,
+        by: Id<User>,
     ) -> Result<bool, StoreError> {
+        let mut transaction = self.pool.begin().await?;
         let done = sqlx::query(
             "update databases set deleted_at = now(), updated_at = now(), revision = revision + 1
              where id = $1 and deleted_at is null and revision = coalesce($2, revision)",
         )
         .bind(id.uuid())
         .bind(expected_revision)
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await?;
-        Ok(done.rows_affected() == 1)
+        if done.rows_affected() == 0 {
+            return Ok(false);
+        }
+        log_sources::delete_with(&mut transaction, Subject::Database(id), by).await?;
+        transaction.commit().await?;
+        Ok(true)
     }
 }

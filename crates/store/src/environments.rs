@@ -34,6 +34,10 @@ pub struct Environment {
     pub retention_seconds: Option<i64>,
     /// Blocks of the log stream are kept as long as there are no more bytes; None: however many.
     pub retention_bytes: Option<i64>,
+    /// What all log sources together may send in a second; None: what the intake's settings say.
+    pub intake_bytes_per_second: Option<i64>,
+    /// What all log sources together may send at once.
+    pub intake_burst_bytes: Option<i64>,
     /// What is kept has about so many bytes.
     pub kept_bytes: i64,
     /// Everything that was made until then is not kept any more.
@@ -66,6 +70,10 @@ pub struct EnvironmentChange {
     pub retention_seconds: Option<Option<i64>>,
     /// Up to how many bytes they are kept; `Some(None)`: however many.
     pub retention_bytes: Option<Option<i64>>,
+    /// What all log sources together may send in a second; `Some(None)`: what the intake's settings say.
+    pub intake_bytes_per_second: Option<Option<i64>>,
+    /// What all log sources together may send at once.
+    pub intake_burst_bytes: Option<Option<i64>>,
     /// Who is told of drains that fail.
     pub notices: NoticeChange,
 }
@@ -190,7 +198,8 @@ impl Store {
                  cpu_limit_millis = coalesce($4, cpu_limit_millis),
                  pids_limit = coalesce($5, pids_limit),
                  retention_seconds = case when $6 then $7 else retention_seconds end,
-                 retention_bytes = case when $8 then $9 else retention_bytes end
+                 retention_bytes = case when $8 then $9 else retention_bytes end,
+                 intake_bytes_per_second = $10, intake_burst_bytes = $11
              where id = $1",
         )
         .bind(id.uuid())
@@ -202,6 +211,8 @@ impl Store {
         .bind(policy.retention_seconds.flatten())
         .bind(policy.retention_bytes.is_some())
         .bind(policy.retention_bytes.flatten())
+        .bind(policy.intake_bytes_per_second.flatten())
+        .bind(policy.intake_burst_bytes.flatten())
         .execute(&mut *transaction)
         .await?;
         notices::change(&mut transaction, id.uuid(), &policy.notices).await?;
@@ -234,6 +245,8 @@ impl Store {
                  pids_limit = coalesce($7, pids_limit),
                  retention_seconds = case when $8 then $9 else retention_seconds end,
                  retention_bytes = case when $10 then $11 else retention_bytes end,
+                 intake_bytes_per_second = case when $12 then $13 else intake_bytes_per_second end,
+                 intake_burst_bytes = case when $14 then $15 else intake_burst_bytes end,
                  revision = revision + 1, updated_at = now()
              where id = $1 and deleted_at is null and revision = coalesce($2, revision)",
         )
@@ -248,6 +261,10 @@ impl Store {
         .bind(change.retention_seconds.flatten())
         .bind(change.retention_bytes.is_some())
         .bind(change.retention_bytes.flatten())
+        .bind(change.intake_bytes_per_second.is_some())
+        .bind(change.intake_bytes_per_second.flatten())
+        .bind(change.intake_burst_bytes.is_some())
+        .bind(change.intake_burst_bytes.flatten())
         .execute(&mut *transaction)
         .await?;
         if done.rows_affected() == 0 {

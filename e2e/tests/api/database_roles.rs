@@ -69,6 +69,14 @@ async fn api_reads_back_no_sealed_value_and_no_record() -> Result<()> {
                 "update notice_settings set webhook_url = encode(sealed_webhook_secret, 'hex')",
                 "insert into notices (id) values (gen_random_uuid())",
                 "update notices set delivered_at = now()",
+                "select token_hash from log_sources",
+                "select previous_token_hash from log_sources",
+                "select * from log_sources",
+                "update log_sources set handle = encode(token_hash, 'hex')",
+                "update log_sources set handle = '' where token_hash is null",
+                "delete from log_sources",
+                "update log_source_counts set lines = 0",
+                "select key_hash from intake_requests",
             ],
         )
         .await,
@@ -108,6 +116,9 @@ async fn edge_sees_no_drain_no_password_and_no_payload() -> Result<()> {
                 "select id from activity",
                 "select environment_id from notice_settings",
                 "select id from notices",
+                "select id from log_sources",
+                "select source_id from log_source_certificates",
+                "select source_id from log_source_counts",
             ],
         )
         .await,
@@ -147,6 +158,8 @@ async fn worker_sees_no_user_no_key_no_variable_and_changes_no_record() -> Resul
                 "update stream.horizons set seq = 0",
                 "select stream.passed_by_all(gen_random_uuid())",
                 "update environments set retention_seconds = null",
+                "select id from log_sources",
+                "select source_id from intake_requests",
                 "insert into drain_tests (id, drain_id, requested_by)
                  values (gen_random_uuid(), gen_random_uuid(), gen_random_uuid())",
             ],
@@ -159,6 +172,52 @@ async fn worker_sees_no_user_no_key_no_variable_and_changes_no_record() -> Resul
             "select sealed_credentials from log_drains; select payload from stream.blocks;
              select sealed_webhook_secret from notice_settings",
         )
+        .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn intake_reads_no_record_no_user_and_no_key_and_lets_nobody_in() -> Result<()> {
+    let database = TestDatabase::create().await?;
+    let intake = connect(&database.intake_url()?).await?;
+    let mut wrong = refused(&intake, OWNERS).await;
+    wrong.extend(
+        refused(
+            &intake,
+            &[
+                "select payload from stream.blocks",
+                "select * from stream.blocks",
+                "select stream.drop_passed_day()",
+                "insert into stream.fences (appender_id) values (gen_random_uuid())",
+                "select id from users",
+                "select user_id from memberships",
+                "select id from ssh_keys",
+                "select id from api_tokens",
+                "select id from refresh_tokens",
+                "select name from app_variables",
+                "select id from ephemeral_sessions",
+                "select id from log_drains",
+                "select drain_id from drain_positions",
+                "select line from rejected_lines",
+                "select id from activity",
+                "insert into activity (actor_id) values (gen_random_uuid())",
+                "select environment_id from notice_settings",
+                "select fingerprint from log_source_certificates",
+                "insert into log_sources (id, environment_id, handle, token_key, token_hash)
+                 values (gen_random_uuid(), gen_random_uuid(), 'a', 'a', '')",
+                "update log_sources set token_hash = ''",
+                "update log_sources set disabled_at = null",
+                "delete from log_sources",
+                "update environments set intake_bytes_per_second = null",
+                "update apps set image = 'other'",
+                "delete from log_source_counts",
+            ],
+        )
+        .await,
+    );
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    intake
+        .batch_execute("select token_hash from log_sources; select header from stream.blocks")
         .await?;
     Ok(())
 }

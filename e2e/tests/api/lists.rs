@@ -71,12 +71,14 @@ async fn a_change_of_an_old_revision_is_refused() -> Result<()> {
     let environment = world.environment().await?;
     let (app, database) = (world.app(&environment).await?, world.database(&environment).await?);
     let drain = world.drain(&environment).await?;
+    let source = world.log_source(&environment).await?;
     for (path, change) in [
         (format!("/v1/environments/{environment}"), json!({"idle_limit_seconds": 60})),
         (format!("/v1/apps/{app}"), json!({"image": "alpine"})),
         (format!("/v1/apps/{app}/configuration"), json!({"variables": {"A": "1"}})),
         (format!("/v1/databases/{database}"), json!({"engine": "mysql"})),
         (format!("/v1/log-drains/{drain}"), json!({"drain_apps": true})),
+        (format!("/v1/log-sources/{source}"), json!({"disabled": false})),
     ] {
         let etag = world.get("owner", &path).await?.etag.expect("an ETag");
         let if_match = [("if-match", etag.as_str())];

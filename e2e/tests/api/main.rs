@@ -12,6 +12,7 @@ mod contract;
 mod database_roles;
 mod lists;
 mod log_drains;
+mod log_sources;
 mod notices;
 mod operations;
 mod secrets;

@@ -72,6 +72,12 @@ const TABLE: &[(&str, Expected)] = &[
     ("POST /v1/log-drains/{id}/skip", CHANGE),
     ("GET /v1/log-drains/{id}/rejected-lines", [401, 404, 200, 200, 403, 200, 403]),
     ("POST /v1/log-drains/{id}/rejected-lines/resend", [401, 404, 202, 202, 403, 403, 403]),
+    ("GET /v1/environments/{id}/log-sources", READ),
+    ("POST /v1/environments/{id}/log-sources", CREATE),
+    ("GET /v1/log-sources/{id}", READ),
+    ("PATCH /v1/log-sources/{id}", CHANGE),
+    ("DELETE /v1/log-sources/{id}", DELETE),
+    ("POST /v1/log-sources/{id}/rotate", CHANGE),
     ("GET /v1/environments/{id}/activity", READ),
     ("GET /v1/environments/{id}/ephemeral-sessions", [401, 404, 200, 200, 200, 200, 403]),
     ("POST /v1/apps/{id}/ephemeral-sessions", [401, 404, 201, 201, 201, 403, 403]),
@@ -109,7 +115,7 @@ async fn each_role_may_do_what_the_table_says_and_nothing_else() -> Result<()> {
 async fn ask(world: &World, operation: &str, caller: &str) -> Result<u16> {
     let (method, template) = operation.split_once(' ').context("METHOD /path")?;
     let path = fill(world, template, caller).await?;
-    let body = body(world, operation).await?;
+    let body = body(world, operation, &path).await?;
     let method: Method = method.parse()?;
     Ok(world.send(world.token(caller), method, &path, body, &[]).await?.status)
 }
@@ -136,6 +142,7 @@ async fn fill(world: &World, template: &str, caller: &str) -> Result<String> {
         "/v1/apps" => world.app(&world.environment().await?).await?,
         "/v1/databases" => world.database(&world.environment().await?).await?,
         "/v1/log-drains" => world.drain(&world.environment().await?).await?,
+        "/v1/log-sources" => world.log_source(&world.environment().await?).await?,
         "/v1/ephemeral-sessions" => {
             let app = world.app(&world.environment().await?).await?;
             let path = format!("/v1/apps/{app}/ephemeral-sessions");
@@ -147,7 +154,7 @@ async fn fill(world: &World, template: &str, caller: &str) -> Result<String> {
     Ok(template.replace("{id}", &id))
 }
 
-async fn body(world: &World, operation: &str) -> Result<Option<Value>> {
+async fn body(world: &World, operation: &str, path: &str) -> Result<Option<Value>> {
     let handle: Handle = random_handle().parse()?;
     Ok(Some(match operation {
         "POST /v1/sign-in" => json!({"email": "viewer@example.com", "password": PASSWORD}),
@@ -170,6 +177,12 @@ async fn body(world: &World, operation: &str) -> Result<Option<Value>> {
         "PATCH /v1/log-drains/{id}" | "POST /v1/log-drains/{id}/verify" => {
             json!({"drain_apps": true})
         }
+        "POST /v1/environments/{id}/log-sources" => {
+            let environment = path.split('/').nth(3).context("an environment")?;
+            json!({"handle": handle, "database_id": world.database(environment).await?})
+        }
+        "PATCH /v1/log-sources/{id}" => json!({"disabled": true}),
+        "POST /v1/log-sources/{id}/rotate" => json!({"keep_old_seconds": 5}),
         "POST /v1/apps/{id}/ephemeral-sessions" => {
             json!({"public_key": public_key(), "reason": "to test"})
         }

@@ -105,13 +105,26 @@ async fn no_secret_is_in_any_answer_or_log_line() -> Result<()> {
     // What is shown once is shown once.
     let created = world.post("owner", "/v1/me/api-tokens", json!({"name": "ci"})).await?;
     let token = created.json["token"].as_str().context("a token")?;
+    let path = format!("/v1/environments/{environment}/log-sources");
+    let source = world.post("owner", &path, json!({"handle": "web", "app_id": app})).await?;
+    let rotate = format!("/v1/log-sources/{}/rotate", source.id());
+    let rotated = world.post("owner", &rotate, json!({"keep_old_seconds": 9})).await?;
+    world.answers.lock().expect("not poisoned").clear();
+    world.get("owner", &path).await?;
+    world.get("owner", &format!("/v1/log-sources/{}", source.id())).await?;
+    let answers = std::mem::take(&mut *world.answers.lock().expect("not poisoned"));
+    let of_source = [&source, &rotated].map(|it| it.json["token"].as_str().expect("a token"));
+    for token in of_source {
+        assert!(answers.contains("token_key") && !answers.contains(token), "{answers}");
+    }
     let signed_in = world.sign_in("owner", PASSWORD).await?.json;
     world.get("owner", "/v1/me/api-tokens").await?;
     let log = String::from_utf8(std::mem::take(&mut log.0.lock().expect("not poisoned")))?;
     assert!(log.contains("/v1/me/api-tokens"), "the log is captured: {log}");
     let access = signed_in["access_token"].as_str().context("a token")?;
     let refresh = signed_in["refresh_token"].as_str().context("a token")?;
-    for secret in ["MARKER", token, access, refresh, PASSWORD] {
+    let [first, second] = of_source;
+    for secret in ["MARKER", token, access, refresh, PASSWORD, first, second] {
         let at = log.find(secret).map(|at| log.get(at.saturating_sub(300)..at + 50));
         assert!(at.is_none(), "a secret is in the log: {at:?}");
     }

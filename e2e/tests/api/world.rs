@@ -258,6 +258,12 @@ impl World {
         Ok(self.post("owner", &path, syslog_drain()).await?.id().to_owned())
     }
 
+    pub(crate) async fn log_source(&self, environment: &str) -> Result<String> {
+        let path = format!("/v1/environments/{environment}/log-sources");
+        let body = json!({"handle": random_handle(), "app_id": self.app(environment).await?});
+        Ok(self.post("owner", &path, body).await?.id().to_owned())
+    }
+
     /// An edge that says it is running.
     pub(crate) async fn edge(&self) -> Result<()> {
         let client = self.database.connect().await?;

@@ -17,7 +17,9 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use uuid::Uuid;
 
+mod docker;
 mod http;
+mod syslog;
 
 /// Far more than anything here takes.
 const DEADLINE: Duration = Duration::from_mins(1);

@@ -7,10 +7,10 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::report::Table;
-use crate::rivals::forwarder::{self, Kind};
+use crate::rivals::forwarder::Kind;
 use crate::{Options, progress};
 
 pub(crate) mod load;
@@ -61,12 +61,11 @@ pub(crate) async fn losses(options: &Options) -> Result<Table> {
     Ok(table)
 }
 
-/// Where syslog-ng is unpacked: beside this program.
+/// Where syslog-ng is unpacked.
 pub(crate) async fn packages() -> Result<PathBuf> {
     crate::machine::need(&[("rsyslogd", "rsyslog rsyslog-gnutls rsyslog-openssl")])?;
-    let running = std::env::current_exe()?;
-    let packages = running.parent().context("a folder of cargo")?.join("bench-rivals");
-    forwarder::fetch_syslog_ng(&packages).await?;
+    let packages = e2e::syslog_ng::folder()?;
+    e2e::syslog_ng::fetch(&packages).await?;
     Ok(packages)
 }
 

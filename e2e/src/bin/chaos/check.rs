@@ -1,18 +1,23 @@
-//! The verdict (pure): is everything that was shown in the stream, and everything in the stream at
-//! the receivers?
+//! The verdict (pure): is everything that was shown, or acknowledged to a sender, in the stream, and everything in
+//! the stream at the receivers?
 //!
 //! It reads the evidence and nothing else. What it finds wrong it names: session, drain, offset.
+
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 
 use crate::evidence::{Evidence, Facts};
+use crate::lines::Way;
 use crate::mutate::Mutation;
 
 mod delivered;
+mod sent;
 mod shown;
 mod stream;
 
 pub(crate) use delivered::DrainTotals;
+pub(crate) use sent::WayTotals;
 
 /// How many findings of one kind are written out.
 const MOST_TOLD: usize = 10;
@@ -23,6 +28,7 @@ pub(crate) struct Verdict {
     pub(crate) shown_bytes: u64,
     pub(crate) recorded_bytes: u64,
     pub(crate) sessions: usize,
+    pub(crate) ways: BTreeMap<Way, WayTotals>,
     pub(crate) drains: Vec<DrainTotals>,
     /// Bytes, and events of one each, that are missing somewhere.
     pub(crate) lost: u64,
@@ -58,6 +64,7 @@ pub(crate) fn check(
     let mut verdict = Verdict::default();
     let stream = stream::read(evidence, mutation, &mut verdict)?;
     shown::check(evidence, facts, &stream, mutation, &mut verdict)?;
+    verdict.ways = sent::check(evidence, facts, &stream, mutation, &mut verdict)?;
     for drain in &facts.drains {
         // Taking it from one receiver must be enough.
         let mutation = mutation.filter(|_| verdict.drains.is_empty());

@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::postgres::connect;
 use e2e::wait;
 use futures_util::StreamExt as _;
-use log_stream::{LogStream as _, Position, PostgresSettings, PostgresStream};
-use model::{Id, Secret};
+use log_stream::{Block, LogStream as _, Position, PostgresSettings, PostgresStream};
+use model::{Event, Id, Secret, Source};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -37,17 +37,50 @@ pub(crate) async fn caught_up(world: &World, deadline: Duration) -> Result<()> {
     .await
 }
 
-/// Takes a block of output out of the middle of the stream.
-pub(crate) async fn delete_a_block(world: &World) -> Result<()> {
+/// Waits until these lines are in the stream.
+pub(crate) async fn taken_in(
+    world: &World,
+    mut lines: Vec<Vec<u8>>,
+    deadline: Duration,
+) -> Result<()> {
+    let environment = world.environment().await?;
+    let url = Secret::new(world.admin_url().to_owned());
+    let stream = PostgresStream::connect(PostgresSettings::new(url)).await?;
+    let mut blocks = stream.read(environment.parse()?, Position::START);
+    let read = async {
+        while !lines.is_empty() {
+            let (_, block) = blocks.next().await.context("the reader never ends")??;
+            if !block.header().sources.contains(&Source::App) {
+                continue;
+            }
+            for record in block.records()? {
+                if let Event::Line(line) = &record.event {
+                    lines.retain(|wanted| line.text != wanted);
+                }
+            }
+        }
+        anyhow::Ok(())
+    };
+    timeout(deadline, read)
+        .await
+        .with_context(|| format!("not in the stream within {deadline:?}"))?
+}
+
+/// Takes a block of this kind out of the middle of the stream.
+pub(crate) async fn delete_a_block(world: &World, is_wanted: fn(&Block) -> bool) -> Result<()> {
     let database = connect(world.admin_url()).await?;
-    let deleted = database
-        .execute(
-            "delete from stream.blocks where id = (select id from stream.blocks \
-             order by xid, seq offset (select count(*) / 2 from stream.blocks) limit 1)",
-            &[],
-        )
-        .await?;
-    ensure!(deleted == 1, "there was no block to delete");
+    let all = "select id, header, payload from stream.blocks order by xid, seq";
+    let mut found = Vec::new();
+    for row in database.query(all, &[]).await? {
+        let block =
+            Block::from_parts(row.get(0), row.get::<_, Vec<u8>>(1), row.get::<_, Vec<u8>>(2))?;
+        if is_wanted(&block) {
+            found.push(block.id());
+        }
+    }
+    let middle = found.get(found.len() / 2).context("there is no block to delete")?;
+    let deleted = database.execute("delete from stream.blocks where id = $1", &[middle]).await?;
+    ensure!(deleted == 1, "the block is gone already");
     Ok(())
 }
 

@@ -14,6 +14,10 @@ use uuid::Uuid;
 
 use crate::program::Program;
 
+pub(crate) use sent::{Connection, End, HttpSent, Sent};
+
+mod sent;
+
 /// The folder that it is in.
 #[derive(Debug, Clone)]
 pub(crate) struct Evidence(PathBuf);
@@ -24,6 +28,7 @@ pub(crate) struct Facts {
     pub(crate) seed: u64,
     pub(crate) attack_seconds: f64,
     pub(crate) clients: Vec<Client>,
+    pub(crate) sent: Sent,
     /// Sentences with which sessions were refused, and how often.
     pub(crate) refusals: BTreeMap<String, u64>,
     pub(crate) faults: Vec<Fault>,
@@ -55,6 +60,8 @@ pub(crate) struct Client {
 pub(crate) struct Fault {
     pub(crate) kind: String,
     pub(crate) detail: String,
+    /// Which process it hit, where there are several of its kind.
+    pub(crate) member: Option<String>,
     /// Seconds after the start of the attack.
     pub(crate) began: f64,
     pub(crate) healed: f64,
@@ -101,12 +108,20 @@ pub(crate) struct Arrival {
     /// On which connection, or in which request, it came.
     pub(crate) batch: u32,
     pub(crate) id: String,
-    pub(crate) session: Uuid,
+    /// Whose: a session, or who numbers the lines of an app.
+    pub(crate) producer: Uuid,
     pub(crate) seq: u64,
     pub(crate) span: Option<Span>,
     /// As long as it was on the wire, but for compression.
     pub(crate) sent_bytes: u32,
     pub(crate) message: Vec<u8>,
+}
+
+impl Arrival {
+    /// The producer that an id begins with.
+    pub(crate) fn producer_of(id: &str) -> Option<Uuid> {
+        id.split(':').next()?.parse().ok()
+    }
 }
 
 impl Evidence {
@@ -131,6 +146,11 @@ impl Evidence {
     /// What OpenSSH's client said of itself.
     pub(crate) fn client_log(&self, token: &str) -> PathBuf {
         self.0.join("shown").join(format!("{token}.log"))
+    }
+
+    /// What Docker has kept of the container's output.
+    pub(crate) fn printed(&self) -> PathBuf {
+        self.0.join("printed")
     }
 
     pub(crate) fn arrived(&self, drain: &str) -> PathBuf {
@@ -185,7 +205,7 @@ fn read_block(file: &mut impl Read) -> Result<Option<(Position, Block)>> {
 
 pub(crate) fn write_arrival(out: &mut impl Write, arrival: &Arrival) -> io::Result<()> {
     out.write_all(&arrival.seq.to_le_bytes())?;
-    out.write_all(arrival.session.as_bytes())?;
+    out.write_all(arrival.producer.as_bytes())?;
     let (stream, offset, length) = arrival.span.map_or((0, 0, 0), |span| {
         (if span.stream == OutputStream::Stdout { 1 } else { 2 }, span.offset, span.length)
     });
@@ -198,8 +218,8 @@ pub(crate) fn write_arrival(out: &mut impl Write, arrival: &Arrival) -> io::Resu
 
 fn read_arrival(file: &mut impl Read) -> Result<Option<Arrival>> {
     let Some(seq) = read_first(file)? else { return Ok(None) };
-    let mut session = [0; 16];
-    file.read_exact(&mut session)?;
+    let mut producer = [0; 16];
+    file.read_exact(&mut producer)?;
     let mut numbers = [0; 5];
     for number in &mut numbers {
         *number = read_u64(file)?;
@@ -213,7 +233,7 @@ fn read_arrival(file: &mut impl Read) -> Result<Option<Arrival>> {
     Ok(Some(Arrival {
         batch: batch.try_into()?,
         id: String::from_utf8(read_bytes(file)?)?,
-        session: Uuid::from_bytes(session),
+        producer: Uuid::from_bytes(producer),
         seq,
         span: stream.map(|stream| Span { stream, offset, length }),
         sent_bytes: sent_bytes.try_into()?,

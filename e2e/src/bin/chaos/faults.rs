@@ -15,10 +15,12 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::evidence::Fault;
 use crate::load::Load;
 use crate::plan::{Kind, Planned};
-use crate::program::Program;
-use crate::receivers::Ledger;
 use crate::receivers::https::Manner;
 use crate::world::{HTTPS, Member, PAIRS, SYSLOG, World};
+
+mod recovery;
+
+use recovery::{Sign, recovered};
 
 /// How long after healing something may take to work again.
 const RECOVERY: Duration = Duration::from_secs(100);
@@ -27,24 +29,12 @@ const ENDINGS: [Ending; 3] = [Ending::CloseNotify, Ending::Fin, Ending::Reset];
 /// What a fault hits; one fault at a time.
 #[derive(Debug, Default)]
 struct Targets {
-    members: [Mutex<()>; 1 + 2 * PAIRS],
+    members: [Mutex<()>; Member::COUNT],
+    senders: Mutex<()>,
     postgres: Mutex<()>,
     docker: Mutex<()>,
     syslog: Mutex<()>,
     https: Mutex<()>,
-}
-
-/// What is to work again.
-#[derive(Debug, Clone, Copy)]
-enum Sign {
-    /// A new session shows something on this edge.
-    Session(usize),
-    /// New lines arrive.
-    Lines(&'static [&'static str]),
-    /// The API answers.
-    Api,
-    /// Nothing was to stop.
-    None,
 }
 
 /// Why a fault is not done.
@@ -80,6 +70,7 @@ async fn one(load: &Load, planned: &Planned) -> Fault {
     let mut fault = Fault {
         kind: planned.kind.to_string(),
         detail: format!("{:.1} s", planned.lasts.as_secs_f64()),
+        member: member(planned).map(|member| member.to_string()),
         began: load.now(),
         healed: 0.0,
         recovered_after: None,
@@ -114,13 +105,7 @@ async fn one(load: &Load, planned: &Planned) -> Fault {
 
 impl Targets {
     fn of(&self, planned: &Planned) -> &Mutex<()> {
-        let member = match planned.kind {
-            Kind::KillEdge | Kind::FreezeEdge => Some(1 + pick(planned)),
-            Kind::KillWorker | Kind::FreezeWorker => Some(1 + PAIRS + pick(planned)),
-            Kind::KillApi | Kind::FreezeApi => Some(0),
-            Kind::ClockStep => Some(planned.choice as usize % self.members.len()),
-            _ => None,
-        };
+        let member = member(planned).and_then(|member| Member::all().position(|one| one == member));
         if let Some(target) = member.and_then(|member| self.members.get(member)) {
             return target;
         }
@@ -135,6 +120,7 @@ impl Targets {
             | Kind::SyslogStall
             | Kind::BlackHole => &self.syslog,
             Kind::RestartDocker | Kind::KillClient => &self.docker,
+            Kind::CutSenders => &self.senders,
             _ => &self.https,
         }
     }
@@ -144,18 +130,32 @@ const fn pick(planned: &Planned) -> usize {
     planned.choice as usize % PAIRS
 }
 
+/// The process that is hit.
+fn member(planned: &Planned) -> Option<Member> {
+    let chosen = pick(planned);
+    match planned.kind {
+        Kind::KillEdge | Kind::FreezeEdge => Some(Member::Edge(chosen)),
+        Kind::KillWorker | Kind::FreezeWorker => Some(Member::Worker(chosen)),
+        Kind::KillIntake | Kind::FreezeIntake => Some(Member::Intake(chosen)),
+        Kind::KillApi | Kind::FreezeApi => Some(Member::Api),
+        Kind::ClockStep => Member::all().nth(planned.choice as usize % Member::COUNT),
+        _ => None,
+    }
+}
+
 async fn inflict(load: &Load, planned: &Planned) -> Result<Sign, Undone> {
     let world = &*load.world;
     let lasts = planned.lasts;
     let chosen = pick(planned);
     let both: &'static [&'static str] = &[SYSLOG, HTTPS];
     match planned.kind {
-        Kind::KillEdge => restart(world, Member::Edge(chosen), lasts).await?,
-        Kind::KillWorker => restart(world, Member::Worker(chosen), lasts).await?,
-        Kind::KillApi => restart(world, Member::Api, lasts).await?,
-        Kind::FreezeEdge => freeze(world, Member::Edge(chosen), lasts).await?,
-        Kind::FreezeWorker => freeze(world, Member::Worker(chosen), lasts).await?,
-        Kind::FreezeApi => freeze(world, Member::Api, lasts).await?,
+        Kind::KillEdge | Kind::KillWorker | Kind::KillApi | Kind::KillIntake => {
+            restart(world, hit(planned)?, lasts).await?;
+        }
+        Kind::FreezeEdge | Kind::FreezeWorker | Kind::FreezeApi | Kind::FreezeIntake => {
+            freeze(world, hit(planned)?, lasts).await?;
+        }
+        Kind::CutSenders => load.senders.cut(),
         Kind::KillBackend | Kind::KillPostgres | Kind::FreezePostgres | Kind::DiskFull => {
             postgres(world, planned).await?;
         }
@@ -213,6 +213,8 @@ async fn inflict(load: &Load, planned: &Planned) -> Result<Sign, Undone> {
         | Kind::RestartDocker => Sign::Session(chosen),
         Kind::KillWorker | Kind::FreezeWorker | Kind::BlackHole => Sign::Lines(both),
         Kind::KillApi | Kind::FreezeApi => Sign::Api,
+        Kind::KillIntake | Kind::FreezeIntake => Sign::Acknowledged(chosen),
+        Kind::CutSenders => Sign::Connected,
         Kind::KillClient | Kind::ClockStep => Sign::None,
         Kind::SyslogCloseNotify
         | Kind::SyslogFin
@@ -221,6 +223,10 @@ async fn inflict(load: &Load, planned: &Planned) -> Result<Sign, Undone> {
         | Kind::SyslogStall => Sign::Lines(&[SYSLOG]),
         _ => Sign::Lines(&[HTTPS]),
     })
+}
+
+fn hit(planned: &Planned) -> Result<Member> {
+    member(planned).context("the fault hits a process")
 }
 
 async fn restart(world: &World, member: Member, after: Duration) -> Result<()> {
@@ -271,10 +277,7 @@ async fn postgres(world: &World, planned: &Planned) -> Result<(), Undone> {
 }
 
 async fn clock_step(world: &World, planned: &Planned) -> Result<()> {
-    let members =
-        [Member::Api, Member::Edge(0), Member::Edge(1), Member::Worker(0), Member::Worker(1)];
-    let number = planned.choice as usize;
-    let member = members.get(number % members.len()).copied().unwrap_or(Member::Api);
+    let (number, member) = (planned.choice as usize, hit(planned)?);
     // A minute to an hour, ahead or back.
     let seconds = 60 + i32::try_from(number / 7 % 3540).unwrap_or(0);
     let seconds = if (number / 3).is_multiple_of(2) { seconds } else { -seconds };
@@ -312,35 +315,6 @@ async fn https(world: &World, planned: &Planned) -> Result<()> {
     Ok(())
 }
 
-async fn recovered(load: &Load, sign: Sign, healed: Instant) {
-    match sign {
-        Sign::None => {}
-        Sign::Session(edge) => {
-            while !matches!(load.session(Program::Probe, edge).await, Ok(true)) {
-                sleep(Duration::from_millis(200)).await;
-            }
-        }
-        Sign::Lines(drains) => {
-            for drain in drains {
-                let ledger: &Ledger = if *drain == SYSLOG {
-                    load.world.syslog.ledger()
-                } else {
-                    load.world.https.ledger()
-                };
-                while ledger.last_arrival().is_none_or(|at| at < healed) {
-                    sleep(Duration::from_millis(10)).await;
-                }
-            }
-        }
-        Sign::Api => {
-            while !load.world.cli().finish(&["env", "list"]).await.is_ok_and(|f| f.status.success())
-            {
-                sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
-
 /// Makes everything run again, whatever the attack has left.
 pub(crate) async fn heal(world: &World) -> Result<()> {
     world.https.behave(Manner::Good);
@@ -355,10 +329,8 @@ pub(crate) async fn heal(world: &World) -> Result<()> {
             cluster.start_again().await?;
         }
     }
-    let members =
-        [Member::Api, Member::Edge(0), Member::Edge(1), Member::Worker(0), Member::Worker(1)];
     let mut ended = Vec::new();
-    for member in members {
+    for member in Member::all() {
         world.set_clock(member, 0)?;
         if world.revive(member).await? {
             let log = std::fs::read_to_string(world.log(member)).unwrap_or_default();

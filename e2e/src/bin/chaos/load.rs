@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::evidence::{Client, Evidence};
 use crate::program::{Program, typed_line};
+use crate::senders::Senders;
 use crate::world::{PAIRS, World};
 
 /// A client that is older is cut off: nothing of the load takes so long.
@@ -36,6 +37,7 @@ const BULK_LINE_BYTES: u32 = 140;
 #[derive(Debug)]
 pub(crate) struct Load {
     pub(crate) world: Arc<World>,
+    pub(crate) senders: Senders,
     evidence: Evidence,
     seed: u64,
     bulk_bytes: u32,
@@ -55,7 +57,13 @@ struct State {
 impl Load {
     pub(crate) fn new(world: Arc<World>, evidence: Evidence, seed: u64, bulk_bytes: u32) -> Self {
         let (counter, state) = (AtomicU64::new(0), Mutex::default());
-        Self { world, evidence, seed, bulk_bytes, began: Instant::now(), counter, state }
+        let (senders, began) = (Senders::default(), Instant::now());
+        Self { world, senders, evidence, seed, bulk_bytes, began, counter, state }
+    }
+
+    /// Decides what is random.
+    pub(crate) const fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// Seconds since the start.

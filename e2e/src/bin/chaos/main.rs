@@ -1,7 +1,7 @@
-//! Attacks the platform while engineers work on it, and proves that nothing which was shown is
-//! missing: not in the stream, and not at the customers' endpoints.
+//! Attacks the platform while engineers work on it and programs log, and proves that nothing which was shown or
+//! acknowledged is missing: not in the stream, and not at the customers' endpoints.
 //!
-//! A run has three parts: the attack (`load` and `faults` on a `world` of its own), the collection
+//! A run has three parts: the attack (`load`, `senders` and `faults` on a `world` of its own), the collection
 //! of the evidence into files (`evidence`), and the check of these files (`check`), which can be made
 //! again with something taken away (`mutate`), to prove that the check can fail.
 
@@ -24,17 +24,20 @@ mod check;
 mod collect;
 mod evidence;
 mod faults;
+mod lines;
 mod load;
 mod mutate;
 mod plan;
 mod program;
 mod receivers;
 mod run;
+mod senders;
 mod table;
 mod world;
 
 /// Kills, stops and starves the platform's processes and its endpoints at random while sessions run,
-/// then checks that every byte which a client received is in the stream and at every receiver, in order.
+/// then checks that every byte which a client received is in the stream and at every receiver, in order, and every line
+/// that was acknowledged to a sender once.
 /// Prints a table; its last line counts. The exit status is 1 if anything was lost or out of bounds.
 #[derive(Debug, Parser)]
 #[command(name = "chaos")]
@@ -110,12 +113,12 @@ async fn work(arguments: Arguments) -> Result<ExitCode> {
             kinds,
             sessions: arguments.sessions,
             bulk_bytes: arguments.bulk << 20,
-            delete_a_block: mutation == Some(Mutation::Stream),
+            delete_a_block: mutation.and_then(Mutation::block),
         };
         println!("seed {seed}");
         run::run(&attack, &evidence).await.with_context(|| format!("the run with seed {seed}"))?;
         // It is gone in the database already.
-        mutation = mutation.filter(|mutation| *mutation != Mutation::Stream);
+        mutation = mutation.filter(|mutation| mutation.block().is_none());
     }
     let facts = evidence.facts()?;
     let verdict = check::check(&evidence, &facts, mutation)?;

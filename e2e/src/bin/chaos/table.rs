@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::check::Verdict;
+use crate::check::{DrainTotals, Verdict};
 use crate::evidence::Facts;
 
 /// The whole report, and last the one line that says it all.
@@ -79,6 +79,39 @@ pub(crate) fn report(facts: &Facts, verdict: &Verdict) -> String {
             drain.largest_repeat,
             drain.rejected,
             drain.connections
+        ));
+    }
+
+    line(String::new());
+    let handles =
+        verdict.drains.iter().map(|drain| format!("{:>9}", format!("at {}", drain.handle)));
+    let handles: Vec<_> = handles.collect();
+    line(format!(
+        "{:<10} {:>8} {:>12} {:>9} {} {:>6} {:>8} {:>8}",
+        "lines",
+        "sent",
+        "acknowledged",
+        "in stream",
+        handles.join(" "),
+        "lost",
+        "repeated",
+        "cut off"
+    ));
+    for (way, totals) in &verdict.ways {
+        let at = |drain: &DrainTotals| drain.by_way.get(way).copied().unwrap_or_default();
+        let at = verdict.drains.iter().map(|drain| format!("{:>9}", at(drain)));
+        let acknowledged =
+            totals.acknowledged.map_or_else(|| "-".to_owned(), |lines| lines.to_string());
+        line(format!(
+            "{:<10} {:>8} {acknowledged:>12} {:>9} {} {:>6} {:>8} {:>8}  {}",
+            totals.name,
+            totals.sent,
+            totals.recorded,
+            at.collect::<Vec<_>>().join(" "),
+            totals.lost,
+            totals.repeated,
+            totals.cut_off,
+            totals.remark
         ));
     }
 

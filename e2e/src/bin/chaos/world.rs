@@ -1,11 +1,10 @@
-//! The platform under attack: its services as processes of their own, two edges and two workers,
+//! The platform under attack: its services as processes of their own, two edges, two workers and two intakes,
 //! over a PostgreSQL, a Docker daemon, a disk and a network that are the run's own.
 //!
 //! Invariant: what is started or mounted here goes when this is dropped, whatever state the attack
 //! has left it in.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Mutex as StdMutex, PoisonError};
 use std::time::Duration;
@@ -31,25 +30,22 @@ use crate::evidence::Evidence;
 use crate::receivers::https::Https;
 use crate::receivers::syslog::Syslog;
 
+mod intakes;
+mod member;
 pub(crate) mod network;
 
+pub(crate) use member::Member;
+
+use intakes::Intakes;
 use network::Network;
 
 const DEADLINE: Duration = Duration::from_mins(1);
 /// PostgreSQL's disk, which takes only as much memory as is written.
 const DISK: u64 = 8 << 30;
-/// How many edges there are, and how many workers.
+/// How many edges there are, how many workers, and how many intakes.
 pub(crate) const PAIRS: usize = 2;
 pub(crate) const SYSLOG: &str = "syslog";
 pub(crate) const HTTPS: &str = "https";
-
-/// One of the platform's processes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Member {
-    Api,
-    Edge(usize),
-    Worker(usize),
-}
 
 /// Everything that is attacked.
 #[derive(Debug)]
@@ -65,28 +61,12 @@ pub(crate) struct World {
     pub(crate) network: Network,
     clock: Result<FakeClock, String>,
     ports: [u16; 1 + PAIRS],
+    intakes: Intakes,
     docker_host: String,
     admin_url: String,
     ssh: Vec<OpenSsh>,
     peaks: StdMutex<BTreeMap<String, u64>>,
     folder: TempDir,
-}
-
-impl fmt::Display for Member {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Api => f.write_str("api"),
-            Self::Edge(number) => write!(f, "edge-{number}"),
-            Self::Worker(number) => write!(f, "worker-{number}"),
-        }
-    }
-}
-
-impl Member {
-    fn all() -> Vec<Self> {
-        let edges = (0..PAIRS).map(Self::Edge);
-        [Self::Api].into_iter().chain(edges).chain((0..PAIRS).map(Self::Worker)).collect()
-    }
 }
 
 impl World {
@@ -111,9 +91,13 @@ impl World {
         let cluster = TestCluster::start_in(on, &["max_wal_size=128MB", "min_wal_size=32MB"]);
         let database = TestDatabase::of_own_cluster(cluster.await?).await?;
         let docker = TestDocker::start(&folder.path().join("docker")).await?;
+        let mut intakes = Intakes::new(&certificate, folder.path().join("intakes"))?;
+        if !docker.is_own() {
+            intakes.no_container = Some("only root can start a Docker daemon".to_owned());
+        }
 
         let mut world = Self {
-            members: Member::all().into_iter().map(|member| (member, Mutex::default())).collect(),
+            members: Member::all().map(|member| (member, Mutex::default())).collect(),
             syslog,
             https,
             stalled,
@@ -125,12 +109,14 @@ impl World {
             network,
             clock: FakeClock::find().map_err(|error| format!("{error:#}")),
             ports: [free_port()?, free_port()?, free_port()?],
+            intakes,
             ssh: Vec::new(),
             peaks: StdMutex::default(),
             folder,
         };
         world.deploy().await?;
         world.create_drains(&certificate, syslog_port).await?;
+        world.create_sources().await?;
         Ok(world)
     }
 
@@ -283,13 +269,14 @@ impl World {
         Ok(&slot.context("it is a member")?.1)
     }
 
-    const fn port(&self, member: Member) -> Option<u16> {
+    fn port(&self, member: Member) -> Option<u16> {
         let [api, first, second] = self.ports;
         match member {
             Member::Api => Some(api),
             Member::Edge(0) => Some(first),
             Member::Edge(_) => Some(second),
             Member::Worker(_) => None,
+            Member::Intake(intake) => self.intakes.http_port(intake),
         }
     }
 
@@ -311,6 +298,7 @@ impl World {
             Member::Api => Service::Api,
             Member::Edge(_) => Service::Edge,
             Member::Worker(_) => Service::Worker,
+            Member::Intake(_) => Service::Intake,
         };
         let mut command = service.command(&self.keys(), &self.admin_url)?;
         let listen = format!("127.0.0.1:{}", self.port(member).unwrap_or_default());
@@ -327,6 +315,7 @@ impl World {
                 let networks = "127.0.0.0/8,198.18.0.0/15";
                 command.args(["--drain-allow-network", networks, "--drain-lease-seconds", "3"]);
             }
+            Member::Intake(intake) => self.intakes.give(&mut command, intake, &self.docker_host),
         }
         if let Ok(clock) = &self.clock {
             clock.give(&mut command, &self.clock_file(member));

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use e2e::certificates::ServerCertificate;
-use e2e::process::{self, Process};
+use e2e::process::Process;
 use e2e::wait;
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
@@ -18,8 +18,6 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const QUEUE: usize = 2_500_000;
 /// syslog-ng drops what does not fit, although flow control is asked for: room for all.
 const FIFO: usize = 4_000_000;
-/// Debian's, for its release 12.
-const SYSLOG_NG: [&str; 4] = ["syslog-ng-core", "libivykis0", "libnet1", "libpcre3"];
 
 /// Which forwarder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +39,7 @@ pub(crate) struct Forwarder {
 }
 
 impl Forwarder {
-    /// Starts it, sending to this port of 127.0.0.1. `packages` is the folder of [`fetch_syslog_ng`].
+    /// Starts it, sending to this port of 127.0.0.1. `packages` is the folder of [`e2e::syslog_ng::fetch`].
     pub(crate) async fn start(
         kind: Kind,
         to: u16,
@@ -54,7 +52,7 @@ impl Forwarder {
         let file = folder.path().join("conf");
         let command = if kind == Kind::SyslogNg {
             std::fs::write(&file, syslog_ng(port, to))?;
-            syslog_ng_command(folder.path(), packages)
+            e2e::syslog_ng::command(folder.path(), packages)
         } else {
             std::fs::write(&file, rsyslog(kind, folder.path(), port, to))?;
             let mut command = Command::new("rsyslogd");
@@ -118,45 +116,4 @@ destination out {{
 log {{ source(in); destination(out); flags(flow-control); }};
 "#
     )
-}
-
-pub(super) fn syslog_ng_command(folder: &Path, packages: &Path) -> Command {
-    let file = |name: &str| folder.join(name);
-    let mut command = Command::new(packages.join("usr/sbin/syslog-ng"));
-    command.args(["-F", "--no-caps", "--stderr", "-f"]).arg(file("conf"));
-    command.arg("--persist-file").arg(file("persist")).arg("--pidfile").arg(file("pid"));
-    command.arg("--control").arg(file("control"));
-    command.arg("--module-path").arg(packages.join("usr/lib/syslog-ng/3.38"));
-    command.env("LD_LIBRARY_PATH", library_path(packages));
-    command
-}
-
-/// Asks a running syslog-ng for its counts.
-pub(super) fn syslog_ng_control(folder: &Path, packages: &Path) -> Command {
-    let mut command = Command::new(packages.join("usr/sbin/syslog-ng-ctl"));
-    command.arg("stats").arg("--control").arg(folder.join("control"));
-    command.env("LD_LIBRARY_PATH", library_path(packages));
-    command
-}
-
-fn library_path(packages: &Path) -> String {
-    let folders = ["usr/lib/syslog-ng", "usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
-    folders.map(|folder| packages.join(folder).display().to_string()).join(":")
-}
-
-/// Unpacks Debian's syslog-ng into a folder, unless it is there: its package conflicts with
-/// rsyslog's, so both cannot be installed.
-pub(crate) async fn fetch_syslog_ng(packages: &Path) -> Result<()> {
-    if packages.join("usr/sbin/syslog-ng").exists() {
-        return Ok(());
-    }
-    std::fs::create_dir_all(packages)?;
-    let script = format!(
-        "set -e; apt-get -q download {}; for file in *.deb; do dpkg -x $file .; done; rm *.deb",
-        SYSLOG_NG.join(" ")
-    );
-    let mut command = Command::new("sh");
-    command.args(["-c", &script]).current_dir(packages);
-    let fetched = process::succeed(command, Duration::from_mins(2)).await;
-    fetched.context("syslog-ng cannot be fetched; run: apt-get update").map(drop)
 }

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::net::TcpSocket;
 use tokio::process::Command;
 
-use super::forwarder::{Kind, syslog_ng_command, syslog_ng_control};
+use super::forwarder::Kind;
 use crate::machine::SEARCH_PATH;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -33,7 +33,7 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
-    /// Starts it. `packages` is the folder of [`super::forwarder::fetch_syslog_ng`].
+    /// Starts it. `packages` is the folder of [`e2e::syslog_ng::fetch`].
     pub(crate) async fn start(kind: Kind, packages: &Path) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("spillway-bench-").tempdir()?;
         let certificate = ServerCertificate::for_localhost()?;
@@ -43,7 +43,7 @@ impl Receiver {
         let file = folder.path().join("conf");
         let command = if kind == Kind::SyslogNg {
             std::fs::write(&file, syslog_ng(folder.path(), port, to))?;
-            syslog_ng_command(folder.path(), packages)
+            e2e::syslog_ng::command(folder.path(), packages)
         } else {
             std::fs::write(&file, rsyslog(kind, folder.path(), port, to))?;
             let mut command = Command::new("rsyslogd");
@@ -110,7 +110,7 @@ impl Receiver {
     }
 
     async fn count_syslog_ng(&self) -> Result<usize> {
-        let command = syslog_ng_control(self.folder.path(), &self.packages);
+        let command = e2e::syslog_ng::control(self.folder.path(), &self.packages);
         let said = process::succeed(command, DEADLINE).await?.text();
         // SourceName;SourceId;SourceInstance;State;Type;Number
         let count = |kind: &str| {

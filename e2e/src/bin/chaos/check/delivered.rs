@@ -1,6 +1,6 @@
 //! What arrived at a receiver, against the stream.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::Result;
 use model::OutputStream;
@@ -10,7 +10,10 @@ use super::Verdict;
 use super::stream::Recorded;
 use crate::bounds;
 use crate::evidence::{Arrival, Drain, Evidence, Facts, Span};
+use crate::lines::Way;
 use crate::mutate::Mutation;
+
+mod apps;
 
 /// What a drain has delivered.
 #[derive(Debug, Default)]
@@ -18,6 +21,8 @@ pub(crate) struct DrainTotals {
     pub(crate) handle: String,
     pub(crate) lines: u64,
     pub(crate) bytes: u64,
+    /// Of the lines, those of apps, by the way that they came in.
+    pub(crate) by_way: BTreeMap<Way, u64>,
     pub(crate) repeated_lines: u64,
     pub(crate) repeated_bytes: u64,
     /// The most bytes that came again at one time.
@@ -37,6 +42,8 @@ struct Progress {
     /// Which first came how many arrivals from the first.
     lines: HashMap<Line, u64>,
     events: HashMap<(Uuid, u64), u64>,
+    /// Which record of each producer of an app's lines comes next.
+    next_record: HashMap<Uuid, u64>,
     arrivals: u64,
     /// Where the lines begin that the receiver has refused for good, and where they end. They may
     /// come later all the same: a rejection that was not written down before a crash is forgotten.
@@ -95,9 +102,16 @@ pub(super) fn check(
         connections: drain.connections,
         ..DrainTotals::default()
     };
-    let removed = (mutation == Some(Mutation::Receiver))
-        .then(|| middle_line(evidence, &drain.handle))
-        .transpose()?;
+    let removed = match mutation {
+        Some(Mutation::Receiver) => {
+            Some(middle(evidence, &drain.handle, |arrival| arrival.span.is_some())?)
+        }
+        Some(Mutation::ReceiverLines) => {
+            let is_line = |arrival: &Arrival| Way::of(&arrival.message) == Some(Way::Http);
+            Some(middle(evidence, &drain.handle, is_line)?)
+        }
+        _ => None,
+    };
     let refused = drain.refused.iter().filter_map(|id| parse_id(id)).collect();
     let mut progress = Progress { refused, ..Progress::default() };
     // What came again since the last new line, on one connection.
@@ -111,13 +125,16 @@ pub(super) fn check(
         progress.arrivals += 1;
         let first = match arrival.span {
             Some(span) => line(&arrival, span, drain, recorded, &mut progress, verdict),
+            None if recorded.producers.contains_key(&arrival.producer) => {
+                apps::record(&arrival, drain, recorded, &mut progress, verdict)
+            }
             None => event(&arrival, drain, recorded, &mut progress, verdict),
         };
         let sent = u64::from(arrival.sent_bytes);
         if let Some(first) = first {
             totals.repeated_lines += 1;
             totals.repeated_bytes += sent;
-            totals.redeliveries += u64::from(!redelivery.goes_on_with(arrival.session, first));
+            totals.redeliveries += u64::from(!redelivery.goes_on_with(arrival.producer, first));
             if again_on != arrival.batch {
                 (again, again_on) = (0, arrival.batch);
             }
@@ -126,11 +143,15 @@ pub(super) fn check(
         } else {
             totals.lines += 1;
             totals.bytes += arrival.span.map_or(0, |span| span.length);
+            if let Some(way) = Way::of(&arrival.message).filter(|_| arrival.span.is_none()) {
+                *totals.by_way.entry(way).or_default() += 1;
+            }
             redelivery.new_bytes += sent;
             again = 0;
         }
     }
     ends(drain, recorded, &progress, verdict);
+    apps::ends(drain, recorded, &progress, verdict);
     rejections(drain, &progress, verdict);
     if totals.largest_repeat > bounds::REDELIVERY_BYTES {
         let sentence = format!(
@@ -162,7 +183,7 @@ fn line(
     verdict: &mut Verdict,
 ) -> Option<u64> {
     let Span { stream, offset, length } = span;
-    let (session, name) = (arrival.session, stream.as_str());
+    let (session, name) = (arrival.producer, stream.as_str());
     let at = format!("{}: session {session}, {name}, offset {offset}", drain.handle);
     let kept = recorded.sessions.get(&session).and_then(|session| {
         let output = session.output(stream);
@@ -199,7 +220,7 @@ fn event(
     progress: &mut Progress,
     verdict: &mut Verdict,
 ) -> Option<u64> {
-    let (session, seq) = (arrival.session, arrival.seq);
+    let (session, seq) = (arrival.producer, arrival.seq);
     let events = recorded.sessions.get(&session).map(|session| &session.events);
     if !events.is_some_and(|events| events.contains(&seq)) {
         let sentence = format!("{}: session {session} has no event {seq}", drain.handle);
@@ -283,12 +304,16 @@ fn parse_id(id: &str) -> Option<((Uuid, OutputStream, u64), u64)> {
     Some(((session, stream, begin.parse().ok()?), end.parse().ok()?))
 }
 
-/// The id of an output line from the middle.
-fn middle_line(evidence: &Evidence, drain: &str) -> Result<String> {
+/// The id of such a line from the middle.
+fn middle(
+    evidence: &Evidence,
+    drain: &str,
+    is_wanted: impl Fn(&Arrival) -> bool,
+) -> Result<String> {
     let mut ids = Vec::new();
     for arrival in evidence.arrivals(drain)? {
         let arrival = arrival?;
-        if arrival.span.is_some() {
+        if is_wanted(&arrival) {
             ids.push(arrival.id);
         }
     }

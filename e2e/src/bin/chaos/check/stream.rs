@@ -1,4 +1,4 @@
-//! What is in the stream, session by session.
+//! What is in the stream, session by session and, of apps, producer by producer.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -8,12 +8,35 @@ use uuid::Uuid;
 
 use super::Verdict;
 use crate::evidence::Evidence;
+use crate::lines::Way;
 use crate::mutate::Mutation;
 
 /// The sessions in the stream.
 #[derive(Debug, Default)]
 pub(crate) struct Recorded {
     pub(crate) sessions: BTreeMap<Uuid, Session>,
+    pub(crate) producers: BTreeMap<Uuid, Producer>,
+    /// Where the lines of each way in are: producer and number, in the order of the stream.
+    pub(crate) order: BTreeMap<Way, Vec<(Uuid, usize)>>,
+}
+
+/// Who numbers lines of apps: a connection, a container, a request.
+#[derive(Debug, Default)]
+pub(crate) struct Producer {
+    /// What its lines say; none where a record is no line.
+    pub(crate) records: Vec<Option<Vec<u8>>>,
+    /// The way that its lines have come.
+    pub(crate) way: Option<Way>,
+    last_at: u64,
+}
+
+impl Recorded {
+    /// The lines of a way in, in the order of the stream.
+    pub(crate) fn lines(&self, way: Way) -> impl Iterator<Item = &[u8]> {
+        self.order.get(&way).into_iter().flatten().filter_map(|(producer, number)| {
+            self.producers.get(producer)?.records.get(*number)?.as_deref()
+        })
+    }
 }
 
 /// A session as it is recorded.
@@ -49,8 +72,11 @@ pub(super) fn read(
     let mut recorded = Recorded::default();
     let mut blocks = HashSet::new();
     let mut last = None;
-    let removed =
-        (mutation == Some(Mutation::Stream)).then(|| middle_block(evidence)).transpose()?;
+    let removed = match mutation {
+        Some(Mutation::Stream) => Some(middle_block(evidence)?),
+        Some(Mutation::StreamLines) => Some(middle_block_of_lines(evidence)?),
+        _ => None,
+    };
     for (number, block) in evidence.blocks()?.enumerate() {
         let (position, block) = block?;
         if removed == Some(number) {
@@ -94,7 +120,58 @@ pub(super) fn read(
     Ok(recorded)
 }
 
+/// A record of an app.
+fn line(record: model::Record, recorded: &mut Recorded, verdict: &mut Verdict) {
+    let id = record.origin.producer.uuid();
+    let producer = recorded.producers.entry(id).or_default();
+    let expected = producer.records.len() as u64;
+    if record.seq != expected {
+        verdict.lost += record.seq.saturating_sub(expected);
+        let sentence =
+            format!("producer {id}: where record {expected} should be is {}", record.seq);
+        verdict.findings.add("stream", sentence);
+        // So that what follows is compared where it belongs.
+        let missing = usize::try_from(record.seq).unwrap_or_default();
+        producer.records.resize(missing.max(producer.records.len()), None);
+    }
+    if record.at.nanos() < producer.last_at {
+        let sentence = format!("producer {id}: time runs back at record {}", record.seq);
+        verdict.findings.add("stream", sentence);
+    }
+    producer.last_at = record.at.nanos();
+    let text = match record.event {
+        Event::Line(line) => Some(line.text.to_vec()),
+        Event::Container(_) => None,
+        event => {
+            let name = event.name();
+            let sentence = format!("producer {id}: record {} is a {name}", record.seq);
+            verdict.findings.add("stream", sentence);
+            None
+        }
+    };
+    if let Some(text) = &text {
+        // What a connection that was cut leaves of its last line may not say which way it came.
+        let way = Way::of(text).or(producer.way);
+        producer.way = producer.way.or(way);
+        match way {
+            Some(way) => {
+                recorded.order.entry(way).or_default().push((id, producer.records.len()));
+            }
+            None => {
+                let text = String::from_utf8_lossy(text);
+                let sentence =
+                    format!("producer {id}: record {} is no sender's: {text}", record.seq);
+                verdict.findings.add("stream", sentence);
+            }
+        }
+    }
+    producer.records.push(text);
+}
+
 fn take(record: model::Record, recorded: &mut Recorded, verdict: &mut Verdict) {
+    if record.origin.source == Source::App {
+        return line(record, recorded, verdict);
+    }
     if record.origin.source != Source::EphemeralSession {
         // What users and the platform did: each alone, and no session's.
         return;
@@ -167,6 +244,20 @@ fn middle_block(evidence: &Evidence) -> Result<usize> {
     with_output.retain(|(number, producer)| last.get(producer).is_some_and(|last| last > number));
     let middle = with_output.get(with_output.len() / 2);
     middle.map(|(number, _)| *number).ok_or_else(|| anyhow::anyhow!("no output"))
+}
+
+/// A block from the middle with lines that were acknowledged.
+fn middle_block_of_lines(evidence: &Evidence) -> Result<usize> {
+    let is_wanted = Mutation::StreamLines.block();
+    let mut found = Vec::new();
+    for (number, block) in evidence.blocks()?.enumerate() {
+        if is_wanted
+            .is_some_and(|is_wanted| block.as_ref().is_ok_and(|(_, block)| is_wanted(block)))
+        {
+            found.push(number);
+        }
+    }
+    found.get(found.len() / 2).copied().ok_or_else(|| anyhow::anyhow!("no lines"))
 }
 
 /// Sessions by the token in their command.

@@ -71,6 +71,7 @@ struct State {
 struct Line<'a> {
     id: String,
     session_id: Option<Uuid>,
+    source: &'a str,
     stream: Option<&'a str>,
     offset: Option<u64>,
     length: Option<u64>,
@@ -183,20 +184,27 @@ fn is_refused(arrival: &Arrival) -> bool {
     arrival.span.is_some() && (sum >> 20).is_multiple_of(REFUSED_ONE_IN)
 }
 
-/// The lines of a request that are a session's.
+/// The lines of a request that are a session's or an app's.
 fn arrivals(batch: u32, request: &Received) -> Result<Vec<Arrival>> {
     let mut arrived = Vec::new();
     for raw in request.body.split(|&byte| byte == b'\n').filter(|raw| !raw.is_empty()) {
         let line: Line<'_> = serde_json::from_slice(raw).context("a line is not understood")?;
-        let Some(session) = line.session_id else { continue };
+        let producer = match line.session_id {
+            Some(session) => session,
+            None if line.source == "app" => {
+                Arrival::producer_of(&line.id).context("a line's id has no producer")?
+            }
+            None => continue,
+        };
         let stream = match line.stream {
             Some("stdout") => Some(OutputStream::Stdout),
             Some("stderr") => Some(OutputStream::Stderr),
             _ => None,
         };
-        let span = stream.map(|stream| {
-            let (offset, length) = (line.offset, line.length);
-            Span { stream, offset: offset.unwrap_or_default(), length: length.unwrap_or_default() }
+        // A line of an app may say its stream, too.
+        let span = stream.zip(line.offset).map(|(stream, offset)| {
+            let length = line.length.unwrap_or_default();
+            Span { stream, offset, length }
         });
         let message = match line.message_base64 {
             Some(exact) => STANDARD.decode(exact)?,
@@ -204,7 +212,7 @@ fn arrivals(batch: u32, request: &Received) -> Result<Vec<Arrival>> {
         };
         let sent_bytes = raw.len().try_into()?;
         let (id, seq) = (line.id, line.seq);
-        arrived.push(Arrival { batch, id, session, seq, span, sent_bytes, message });
+        arrived.push(Arrival { batch, id, producer, seq, span, sent_bytes, message });
     }
     Ok(arrived)
 }

@@ -185,19 +185,35 @@ fn arrival(batch: u32, raw: &[u8]) -> Option<Arrival> {
         Some("stderr") => Some(OutputStream::Stderr),
         _ => None,
     };
-    let span = match stream {
-        Some(stream) => Some(Span { stream, offset: number("offset")?, length: number("length")? }),
-        None => None,
+    // A line of an app may say its stream, too.
+    let span = match (stream, field("offset")) {
+        (Some(stream), Some(offset)) => {
+            Some(Span { stream, offset: offset.parse().ok()?, length: number("length")? })
+        }
+        _ => None,
+    };
+    let id = field("id")?;
+    let producer = match field("session_id") {
+        Some(session) => session.parse().ok()?,
+        None => Arrival::producer_of(id)?,
     };
     Some(Arrival {
         batch,
-        id: field("id")?.to_owned(),
-        session: field("session_id")?.parse().ok()?,
+        id: id.to_owned(),
+        producer,
         seq: number("seq")?,
         span,
         sent_bytes: u32::try_from(raw.len()).ok()?,
-        message: body.get(close + 2..)?.to_vec(),
+        message: after_elements(body.get(close + 1..)?)?.to_vec(),
     })
+}
+
+/// The message after the end of an element: others may come between.
+fn after_elements(mut rest: &[u8]) -> Option<&[u8]> {
+    while rest.starts_with(b"[") {
+        rest = rest.get(end_of_element(rest)? + 1..)?;
+    }
+    rest.strip_prefix(b" ")
 }
 
 /// Where the `]` is that no backslash is before (RFC 5424, section 6.3.3).
@@ -215,6 +231,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn line_of_an_app_is_read_after_what_its_sender_said() {
+        let id = "019a0000-0000-7000-8000-000000000002:7";
+        let raw = format!(
+            "<134>1 2026-01-02T03:04:05Z production web - line [spillway@32473 id=\"{id}\" source=\"app\" \
+             stream=\"stdout\" seq=\"7\"][fields@32473 a=\"[\\]\"] [x] said"
+        );
+        let arrival = arrival(1, raw.as_bytes()).unwrap();
+        assert_eq!((arrival.message.as_slice(), arrival.seq), (&b"[x] said"[..], 7));
+        assert_eq!((arrival.span, Some(arrival.producer)), (None, Arrival::producer_of(id)));
+    }
+
+    #[test]
     fn message_is_read_with_its_blanks_and_brackets() {
         let session = "019a0000-0000-7000-8000-000000000001";
         let raw = format!(
@@ -226,6 +254,6 @@ mod tests {
         assert_eq!(arrival.message, b" ] x ");
         assert_eq!((arrival.id.as_str(), arrival.seq), ("x:stdout:7-9", 3));
         let span = Span { stream: OutputStream::Stdout, offset: 7, length: 2 };
-        assert_eq!((arrival.span, arrival.session.to_string()), (Some(span), session.to_owned()));
+        assert_eq!((arrival.span, arrival.producer.to_string()), (Some(span), session.to_owned()));
     }
 }

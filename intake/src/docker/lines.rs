@@ -1,0 +1,219 @@
+//! Lines in the pieces of a container's log, from a position on (pure).
+//!
+//! Invariants: a piece that the position covers gives nothing; every other byte is in a line once; the position
+//! never passes a byte of a line that was not given yet.
+
+use std::time::Instant;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use model::{Fields, LogLine, OutputStream, Timestamp};
+
+use super::frames::Piece;
+use super::position::{Position, Taken};
+use crate::formats::{COMPLETE_AFTER, Reader};
+use crate::lanes::{LINE_LIMIT, boundary};
+
+/// The lines of a container.
+#[derive(Debug)]
+pub(super) struct Lines {
+    outputs: [Output; 2],
+    fields: Fields,
+}
+
+#[derive(Debug)]
+struct Output {
+    output: OutputStream,
+    /// What is still to be skipped: earlier pieces, and so many bytes of those at a time.
+    skip: Option<Taken>,
+    /// After all that was read.
+    read: Option<Taken>,
+    /// After the last line that was complete.
+    complete: Option<Taken>,
+    /// After the last line that was given.
+    given: Option<Taken>,
+    /// The time of the first piece after that.
+    open_at: Option<u64>,
+    line: BytesMut,
+    line_at: u64,
+    is_rest: bool,
+    reader: Reader,
+    last_line: Instant,
+}
+
+impl Lines {
+    /// After a position. `engine` is that of a database; every line has the fields.
+    pub(super) fn new(position: &Position, engine: Option<&str>, fields: Fields) -> Self {
+        let output = |output| {
+            let taken = position.of(output);
+            Output {
+                output,
+                skip: taken,
+                read: taken,
+                complete: taken,
+                given: taken,
+                open_at: None,
+                line: BytesMut::new(),
+                line_at: 0,
+                is_rest: false,
+                reader: Reader::new(engine),
+                last_line: Instant::now(),
+            }
+        };
+        Self { outputs: [output(OutputStream::Stdout), output(OutputStream::Stderr)], fields }
+    }
+
+    /// Takes a piece; appends lines that it completes.
+    pub(super) fn push(&mut self, piece: Piece, lines: &mut Vec<LogLine>) {
+        let fields = &self.fields;
+        if let Some(output) = self.outputs.iter_mut().find(|known| known.output == piece.output) {
+            output.push(piece, fields, lines);
+        }
+    }
+
+    /// When to call [`Self::complete`] next, if nothing else comes.
+    pub(super) fn complete_at(&self) -> Option<Instant> {
+        let waiting = self.outputs.iter().filter(|output| output.reader.is_waiting());
+        waiting.map(|output| output.last_line + COMPLETE_AFTER).min()
+    }
+
+    /// Appends what waits for more lines and has waited long enough.
+    pub(super) fn complete(&mut self, lines: &mut Vec<LogLine>) {
+        for output in &mut self.outputs {
+            if output.reader.is_waiting() && output.last_line.elapsed() >= COMPLETE_AFTER {
+                output.flush(lines);
+            }
+        }
+    }
+
+    /// Appends what there is, for nothing follows: lines without an end, too.
+    pub(super) fn finish(&mut self, lines: &mut Vec<LogLine>) {
+        for output in &mut self.outputs {
+            output.end_line(&self.fields, lines);
+            output.flush(lines);
+        }
+    }
+
+    /// Writes down up to where the lines that were given reach.
+    pub(super) fn mark(&self, position: &mut Position) {
+        for output in &self.outputs {
+            position.set(output.output, output.taken());
+        }
+    }
+}
+
+impl Output {
+    fn push(&mut self, piece: Piece, fields: &Fields, lines: &mut Vec<LogLine>) {
+        let Some(piece) = self.skip(piece) else { return };
+        let Piece { at, mut text, .. } = piece;
+        // Pieces of one line have one time. A container that was stopped may leave a line without an end.
+        if !self.line.is_empty() && self.line_at != at {
+            self.end_line(fields, lines);
+        }
+        self.open_at.get_or_insert(at);
+        self.line_at = at;
+        let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
+        self.read = Some(match self.read {
+            Some(read) if read.at == at => Taken { bytes: read.bytes + length, ..read },
+            _ => Taken { at, bytes: length, more: false },
+        });
+        let ends = text.last() == Some(&b'\n');
+        if ends {
+            text.truncate(text.len() - 1);
+        }
+        self.extend(&text, u64::from(ends), fields, lines);
+        if ends {
+            if self.line.last() == Some(&b'\r') {
+                self.line.truncate(self.line.len() - 1);
+            }
+            self.give(fields, false, self.read, lines);
+        }
+    }
+
+    /// What of a piece was not taken before.
+    fn skip(&mut self, mut piece: Piece) -> Option<Piece> {
+        let Some(skip) = &mut self.skip else { return Some(piece) };
+        if piece.at < skip.at {
+            return None;
+        }
+        if piece.at == skip.at {
+            let length = u64::try_from(piece.text.len()).unwrap_or(u64::MAX).min(skip.bytes);
+            skip.bytes -= length;
+            piece.text.advance(usize::try_from(length).unwrap_or(usize::MAX));
+        }
+        if piece.at > skip.at || skip.bytes == 0 {
+            self.skip = None;
+        }
+        (!piece.text.is_empty()).then_some(piece)
+    }
+
+    /// Adds to the line, of which whole pieces are given when it is too long; so many bytes follow.
+    fn extend(&mut self, text: &[u8], follow: u64, fields: &Fields, lines: &mut Vec<LogLine>) {
+        self.line.extend_from_slice(text);
+        while self.line.len() > LINE_LIMIT {
+            let rest = self.line.split_off(boundary(&self.line, LINE_LIMIT));
+            let left = follow + u64::try_from(rest.len()).unwrap_or(u64::MAX);
+            let after = self.read.map(|read| Taken { bytes: read.bytes - left, ..read });
+            self.give(fields, true, after, lines);
+            self.line = rest;
+            self.is_rest = true;
+            self.open_at.get_or_insert(self.line_at);
+        }
+    }
+
+    /// The line is over, with or without an end.
+    fn end_line(&mut self, fields: &Fields, lines: &mut Vec<LogLine>) {
+        if !self.line.is_empty() {
+            self.give(fields, false, self.read, lines);
+        }
+    }
+
+    fn give(
+        &mut self,
+        fields: &Fields,
+        continued: bool,
+        after: Option<Taken>,
+        lines: &mut Vec<LogLine>,
+    ) {
+        let is_rest = std::mem::replace(&mut self.is_rest, false);
+        let line = LogLine {
+            text: Bytes::from(self.line.split()),
+            stream: Some(self.output),
+            sent_at: Some(Timestamp::from_nanos(self.line_at)),
+            continued,
+            // They belong to all of a line, and come with its first piece.
+            fields: if is_rest { Fields::default() } else { fields.clone() },
+            ..LogLine::default()
+        };
+        let (before, count) = (self.complete, lines.len());
+        self.complete = after;
+        self.last_line = Instant::now();
+        self.reader.push(line, lines);
+        if !self.reader.is_waiting() {
+            self.given = after;
+            self.open_at = None;
+        } else if lines.len() > count {
+            // What was given ended before this line, which waits.
+            self.given = before;
+            self.open_at = Some(self.line_at);
+        }
+    }
+
+    fn flush(&mut self, lines: &mut Vec<LogLine>) {
+        if self.reader.is_waiting() {
+            self.reader.flush(lines);
+        }
+        self.given = self.complete;
+        self.open_at = (!self.line.is_empty()).then_some(self.line_at);
+    }
+
+    fn taken(&self) -> Option<Taken> {
+        match (self.given, self.open_at) {
+            (None, None) => None,
+            (None, Some(at)) => Some(Taken { at, bytes: 0, more: true }),
+            (Some(given), open) => Some(Taken { more: open.is_some(), ..given }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,313 @@
+//! From the messages of a connection, or of a datagram socket, to the lines of sources.
+//!
+//! Every message has a token, or its connection a client certificate. Mostly a message begins as the one before:
+//! then neither its head is read again, nor its token looked up.
+//!
+//! Invariant: a source that was disabled, or whose token was rotated, writes nothing more [`GOOD_FOR`] after that
+//! is known to `sources`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::{Event, Fields, FieldsPacker, LogLine, Timestamp};
+use tokio::time::Instant;
+
+use super::buffer::LARGE;
+use super::framing::Piece;
+use super::message::{Form, Today, parse_unusual, severity};
+use super::usual;
+use crate::Intake;
+use crate::formats::{COMPLETE_AFTER, Reader};
+use crate::lanes::Producer;
+use crate::sources::Source;
+
+const GOOD_FOR: Duration = Duration::from_secs(1);
+/// A connection that has had more tokens forgets them all.
+const MOST: usize = 1000;
+/// A connection is of no use after so many refused messages in a row.
+const REFUSED_IN_A_ROW: usize = 100;
+const PACKED_TOGETHER: usize = 8 << 10;
+
+/// Those who send in one connection, or to one datagram socket.
+pub(crate) struct Senders {
+    intake: Intake,
+    /// The client's certificate, in DER.
+    certificate: Option<Vec<u8>>,
+    /// By token; the certificate's is without one.
+    by_token: HashMap<Option<String>, usize>,
+    all: Vec<Sender>,
+    last: Option<Last>,
+    /// Whose the message is that goes on, if anybody's.
+    within: Option<usize>,
+    refused: usize,
+}
+
+/// A source, and what of its lines is not submitted yet.
+pub(crate) struct Sender {
+    pub(crate) source: Arc<Source>,
+    pub(crate) producer: Arc<Producer>,
+    pub(crate) events: Vec<Event>,
+    /// Bytes of messages that the events are of.
+    pub(crate) bytes: usize,
+    /// Of a database.
+    reader: Option<Reader>,
+    good_until: Instant,
+    /// When what the reader has is complete.
+    complete_at: Option<Instant>,
+    /// Datagrams that were dropped and not told of.
+    pub(crate) lost: u64,
+    pub(crate) told_at: Option<Instant>,
+}
+
+/// The head of the last message, so that the next one need not be read.
+struct Last {
+    form: Form,
+    facility: Option<u8>,
+    head: Bytes,
+    fields: Fields,
+    sender: usize,
+}
+
+/// What a message's bytes are in, and when they came.
+pub(crate) struct Received<'a> {
+    pub(crate) bytes: &'a Bytes,
+    now: Instant,
+    today: Today,
+    fields: FieldsPacker,
+}
+
+impl<'a> Received<'a> {
+    pub(crate) fn new(bytes: &'a Bytes) -> Self {
+        let packed_together = if bytes.len() >= LARGE { PACKED_TOGETHER } else { 0 };
+        Self {
+            bytes,
+            now: Instant::now(),
+            today: Today::new(Timestamp::now()),
+            fields: FieldsPacker::with_capacity(packed_together),
+        }
+    }
+}
+
+impl Senders {
+    pub(crate) fn new(intake: Intake, certificate: Option<Vec<u8>>) -> Self {
+        Self {
+            intake,
+            certificate,
+            by_token: HashMap::new(),
+            all: Vec::new(),
+            last: None,
+            within: None,
+            refused: 0,
+        }
+    }
+
+    /// Takes a message, or a piece of one. What is refused is counted.
+    pub(crate) async fn take(&mut self, piece: Piece, received: &mut Received<'_>) {
+        if !piece.begins {
+            let Some(sender) = self.within else { return };
+            self.within = piece.continued.then_some(sender);
+            let text = received.bytes.slice(piece.at.clone());
+            let line = LogLine { continued: piece.continued, ..LogLine::plain(text) };
+            self.add(sender, line, piece.at.len(), received.now);
+            return;
+        }
+        let found = match self.as_last(&piece, received) {
+            Some(found) => Some(found),
+            None => self.read(&piece, received).await,
+        };
+        let Some((sender, mut line)) = found else {
+            self.within = None;
+            self.refused += 1;
+            return;
+        };
+        self.refused = 0;
+        self.within = piece.continued.then_some(sender);
+        line.continued = piece.continued;
+        self.add(sender, line, piece.at.len(), received.now);
+    }
+
+    /// Whether too many messages were refused in a row.
+    pub(crate) const fn are_refused(&self) -> bool {
+        self.refused >= REFUSED_IN_A_ROW
+    }
+
+    /// Those who have something to be submitted.
+    pub(crate) fn with_events(&mut self) -> impl Iterator<Item = &mut Sender> {
+        self.all.iter_mut().filter(|sender| !sender.events.is_empty())
+    }
+
+    /// Those of whom datagrams were dropped.
+    pub(crate) fn with_losses(&mut self) -> impl Iterator<Item = &mut Sender> {
+        self.all.iter_mut().filter(|sender| sender.lost > 0)
+    }
+
+    /// When the first of the lines that wait for more is complete.
+    pub(crate) fn complete_at(&self) -> Option<Instant> {
+        self.all.iter().filter_map(|sender| sender.complete_at).min()
+    }
+
+    /// Completes the lines that have waited long enough, or all.
+    pub(crate) fn complete(&mut self, all: bool) {
+        let now = Instant::now();
+        for sender in &mut self.all {
+            if sender.complete_at.is_some_and(|at| all || at <= now) {
+                sender.complete_at = None;
+                let mut lines = Vec::new();
+                if let Some(reader) = &mut sender.reader {
+                    reader.flush(&mut lines);
+                }
+                sender.events.extend(lines.into_iter().map(event));
+            }
+        }
+    }
+
+    /// The line of a message that begins as the last one did.
+    fn as_last(&self, piece: &Piece, received: &Received<'_>) -> Option<(usize, LogLine)> {
+        let last = self.last.as_ref()?;
+        if self.all.get(last.sender)?.good_until <= received.now {
+            return None;
+        }
+        let message = received.bytes.get(piece.at.clone())?;
+        let opening = usual::opening(message, received.today)?;
+        if opening.form != last.form
+            || Some(opening.priority >> 3) != last.facility
+            || !message.get(opening.head..)?.starts_with(&last.head)
+        {
+            return None;
+        }
+        let text = usual::text(last.form, message, opening.head + last.head.len())?;
+        let line = LogLine {
+            text: received.bytes.slice(piece.at.start + text..piece.at.end),
+            severity: severity(opening.priority),
+            sent_at: opening.sent_at,
+            fields: last.fields.clone(),
+            ..LogLine::default()
+        };
+        Some((last.sender, line))
+    }
+
+    async fn read(
+        &mut self,
+        piece: &Piece,
+        received: &mut Received<'_>,
+    ) -> Option<(usize, LogLine)> {
+        let bytes = received.bytes.get(piece.at.clone())?;
+        let (message, usual) = match usual::parse(bytes, received.today) {
+            Some((message, form, head)) => (message, bytes.get(head).map(|head| (form, head))),
+            None => (parse_unusual(bytes, received.today), None),
+        };
+        let token = message.head.token();
+        let sender = self.sender(token, received.now).await?;
+        message.head.pack(message.facility, token, &mut received.fields);
+        let fields = received.fields.take();
+        if message.is_malformed {
+            self.intake.counts.malformed(self.all.get(sender)?.source.id(), 1);
+        }
+        // At a message's end, a head has no space after it that tells where it ends.
+        let usual = usual.filter(|(_, head)| head.ends_with(b" "));
+        self.last = usual.map(|(form, head)| Last {
+            form,
+            facility: message.facility,
+            head: Bytes::copy_from_slice(head),
+            fields: fields.clone(),
+            sender,
+        });
+        let line = LogLine {
+            text: received.bytes.slice(piece.at.start + message.text..piece.at.end),
+            severity: message.severity,
+            sent_at: message.sent_at,
+            fields,
+            ..LogLine::default()
+        };
+        Some((sender, line))
+    }
+
+    /// Whose a message with this token is.
+    async fn sender(&mut self, token: Option<&str>, now: Instant) -> Option<usize> {
+        let key = token.map(str::to_owned);
+        let known = self.by_token.get(&key).copied();
+        if let Some(known) = known
+            && self.all.get(known).is_some_and(|sender| now < sender.good_until)
+        {
+            return Some(known);
+        }
+        let sources = &self.intake.sources;
+        let found = match (token, &self.certificate) {
+            (Some(token), _) => sources.by_token(token).await,
+            (None, Some(certificate)) => sources.by_certificate(certificate).await,
+            (None, None) => {
+                self.intake.counts.unknown();
+                tracing::debug!("a message was refused: it has no token");
+                return None;
+            }
+        };
+        let found = found.inspect_err(|reason| tracing::debug!("a message was refused: {reason}"));
+        let source = found.ok()?;
+        if let Some(sender) = known.and_then(|known| self.all.get_mut(known)) {
+            sender.renew(source, now);
+            return known;
+        }
+        self.by_token.insert(key, self.all.len());
+        self.all.push(Sender::new(source, now));
+        self.all.len().checked_sub(1)
+    }
+
+    /// Forgets those who have nothing waiting, when there are too many. Their producers end with that.
+    pub(crate) fn forget(&mut self) {
+        if self.all.len() <= MOST {
+            return;
+        }
+        self.complete(true);
+        if self.all.iter().all(|sender| sender.events.is_empty() && sender.lost == 0) {
+            self.all.clear();
+            self.by_token.clear();
+            (self.last, self.within) = (None, None);
+        }
+    }
+
+    fn add(&mut self, sender: usize, line: LogLine, bytes: usize, now: Instant) {
+        let Some(sender) = self.all.get_mut(sender) else { return };
+        sender.bytes += bytes;
+        let Some(reader) = &mut sender.reader else {
+            sender.events.push(event(line));
+            return;
+        };
+        let mut lines = Vec::new();
+        reader.push(line, &mut lines);
+        sender.events.extend(lines.into_iter().map(event));
+        sender.complete_at = reader.is_waiting().then(|| now + COMPLETE_AFTER);
+    }
+}
+
+impl Sender {
+    fn new(source: Arc<Source>, now: Instant) -> Self {
+        Self {
+            producer: source.producer(),
+            reader: source.engine().map(|engine| Reader::new(Some(engine))),
+            source,
+            events: Vec::new(),
+            bytes: 0,
+            good_until: now + GOOD_FOR,
+            complete_at: None,
+            lost: 0,
+            told_at: None,
+        }
+    }
+
+    /// It was looked up again.
+    fn renew(&mut self, source: Arc<Source>, now: Instant) {
+        self.good_until = now + GOOD_FOR;
+        if Arc::ptr_eq(&source, &self.source) {
+            return;
+        }
+        // A producer's records say the same of what they are about, which may have changed.
+        self.producer = source.producer();
+        self.source = source;
+    }
+}
+
+fn event(line: LogLine) -> Event {
+    Event::Line(Box::new(line))
+}
