@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use e2e::process::{self, Process};
 use e2e::{postgres, wait};
-use rustix::process::Signal;
+use rustix::process::{Signal, getegid, geteuid};
 use tokio::net::UnixStream;
 use tokio::process::Command;
 
@@ -80,12 +80,14 @@ async fn postgresql_logs_to_the_machines_socket() -> Result<()> {
     }
     std::fs::create_dir(folder.path().join("dev"))?;
     std::fs::create_dir(folder.path().join("run"))?;
-    std::os::unix::fs::chown(folder.path().join("run"), Some(postgres_user()?), None)?;
+    let (user, group) = account()?;
+    std::os::unix::fs::chown(folder.path().join("run"), Some(user), Some(group))?;
+    let (user, group) = (format!("--reuid={user}"), format!("--regid={group}"));
     let postgres = |program: &str, arguments: &[&str]| -> Result<Vec<String>> {
         let versions = std::fs::read_dir("/usr/lib/postgresql")?;
         let newest = versions.filter_map(|entry| Some(entry.ok()?.path())).max();
         let program = newest.context("PostgreSQL")?.join("bin").join(program);
-        let user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"];
+        let user = ["setpriv", &user, &group, "--clear-groups"];
         let program = program.display().to_string();
         Ok([&user[..], &[program.as_str()], arguments]
             .concat()
@@ -94,9 +96,10 @@ async fn postgresql_logs_to_the_machines_socket() -> Result<()> {
             .collect())
     };
     let (data, run) = (path("run/data"), path("run"));
+    let as_root = if geteuid().is_root() { &[][..] } else { &["sudo", "-n"][..] };
     let initdb = postgres("initdb", &["-D", &data, "--auth=trust", "--no-sync", "-U", "postgres"])?;
-    let mut command = Command::new(&initdb[0]);
-    command.args(&initdb[1..]).current_dir(folder.path());
+    let mut command = Command::new("env");
+    command.args(as_root).args(&initdb).current_dir(folder.path());
     process::succeed(command, DEADLINE).await?;
     let ident = format!("syslog_ident={}", source.token);
     let sockets = format!("unix_socket_directories={run}");
@@ -104,8 +107,8 @@ async fn postgresql_logs_to_the_machines_socket() -> Result<()> {
     let more = ["log_statement=all", "dynamic_shared_memory_type=mmap"];
     let settings = settings.iter().chain(&more).flat_map(|setting| ["-c", setting]);
     let arguments: Vec<&str> = ["-D", &data].into_iter().chain(settings).collect();
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", OWN_DEV, "sh", &path("dev")]);
+    let mut command = Command::new("env");
+    command.args(as_root).args(["unshare", "--mount", "sh", "-c", OWN_DEV, "sh", &path("dev")]);
     command.arg(syslog.unix()).args(postgres("postgres", &arguments)?).current_dir(folder.path());
     let mut server = Process::start(command, &folder.path().join("server.log"))?;
     let socket = folder.path().join("run/.s.PGSQL.5432");
@@ -137,10 +140,15 @@ async fn postgresql_logs_to_the_machines_socket() -> Result<()> {
     Ok(())
 }
 
-fn postgres_user() -> Result<u32> {
+/// PostgreSQL does not run as root.
+fn account() -> Result<(u32, u32)> {
+    if !geteuid().is_root() {
+        return Ok((geteuid().as_raw(), getegid().as_raw()));
+    }
     let users = std::fs::read_to_string("/etc/passwd")?;
     let user = users.lines().find_map(|line| line.strip_prefix("postgres:"));
-    Ok(user.and_then(|user| user.split(':').nth(1)).context("the user postgres")?.parse()?)
+    let mut ids = user.context("the user postgres")?.split(':').skip(1).map(str::parse);
+    Ok((ids.next().context("a user id")??, ids.next().context("a group id")??))
 }
 
 #[tokio::test]

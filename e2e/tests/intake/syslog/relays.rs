@@ -14,7 +14,7 @@ use tokio::process::Command;
 use super::{Syslog, field, numbered};
 use crate::{DEADLINE, Source, text};
 
-const MESSAGES: usize = 2000;
+const MESSAGES: u16 = 2000;
 
 /// Starts the relay of this command, feeds it with messages, and checks that all came from both sources.
 async fn check(
@@ -30,14 +30,14 @@ async fn check(
         Ok(TcpSocket::new_v4()?.connect(([127, 0, 0, 1], port).into()).await.ok())
     })
     .await?;
-    let texts = numbered(MESSAGES);
+    let texts = numbered(MESSAGES.into());
     for text in &texts {
         let message = format!("<131>Nov 28 15:39:51 web-1 shop[77]: {text}\n");
         connection.write_all(message.as_bytes()).await?;
     }
     connection.shutdown().await?;
     for source in sources {
-        let counted = syslog.counts_until(source, |[lines, ..]| lines as usize >= MESSAGES).await;
+        let counted = syslog.counts_until(source, |[lines, ..]| lines >= MESSAGES.into()).await;
         counted.map_err(|error| error.context(relay.log()))?;
     }
     let producers = syslog.by_producer().await?;

@@ -61,8 +61,7 @@ async fn a_client_certificate_is_as_good_as_a_token() -> Result<()> {
     let syslog = Syslog::start().await?;
     let identity = Identity::new()?;
     let hash = Sha256::digest(&identity.certificate);
-    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    let set = format!("client_certificates = array['\\x{hash}'::bytea]");
+    let set = format!("client_certificates = array['\\x{hash:x}'::bytea]");
     syslog.change(syslog.source.id, &set).await?;
     let other = syslog.world.app_source().await?;
     for (version, before) in [(&TLS12, 0), (&TLS13, 3)] {
