@@ -4,7 +4,9 @@
 //! takes bytes of a terminal for frames.
 
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bollard::errors::Error;
@@ -14,12 +16,12 @@ use bollard::query_parameters::{
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
-use http_body_util::{BodyExt as _, Empty};
-use hyper::body::Incoming;
+use http_body_util::Empty;
+use hyper::body::{Body as _, Frame, Incoming};
+use hyper::client::conn::http1::Connection;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use model::Timestamp;
-use service::Shutdown;
 use tokio::net::UnixStream;
 use tokio::sync::OnceCell;
 
@@ -73,6 +75,8 @@ pub(super) struct Container {
     pub(super) labels: HashMap<String, String>,
     /// Whether its output is a terminal.
     pub(super) has_terminal: bool,
+    /// Which way its log is kept.
+    pub(super) log_driver: String,
     /// Whether it runs.
     pub(super) is_running: bool,
     /// When it last started; 0: never.
@@ -102,9 +106,12 @@ pub(super) enum Change {
 }
 
 /// Bytes of a log, as they come.
-#[derive(Debug)]
 pub(super) struct LogBytes {
     body: Incoming,
+    /// Moved on only when more is asked for: what is not read stays with the daemon, and what has come is had
+    /// without waiting for another task.
+    connection: Pin<Box<Connection<TokioIo<UnixStream>, Empty<Bytes>>>>,
+    is_over: bool,
 }
 
 impl Daemon {
@@ -172,10 +179,17 @@ impl Daemon {
         }))
     }
 
+    /// Whether the daemon leaves out lines when a log is rotated while it is followed: before version 23 it does
+    /// where its driver is `local`.
+    pub(super) async fn leaves_out(&self, container: &Container) -> Result<bool, DaemonError> {
+        let version = self.client().await?.0.client_version();
+        let is_old = (version.major_version, version.minor_version) < (1, 42);
+        Ok(is_old && container.log_driver == "local")
+    }
+
     /// A container's log since a time: up to its end now, or as it goes on.
     pub(super) async fn log(
         &self,
-        tasks: &Shutdown,
         id: &str,
         since: Option<Timestamp>,
         follows: bool,
@@ -198,14 +212,21 @@ impl Daemon {
                 .max_buf_size(64 << 10)
                 .handshake(TokioIo::new(socket));
             let (mut sender, connection) = handshake.await?;
-            // It ends when the body is dropped, or with the daemon.
-            tasks.spawn(connection);
-            Ok::<_, DaemonError>(sender.send_request(request).await?)
+            let mut connection = Box::pin(connection);
+            // Losing the connection is losing the answer.
+            let answer = tokio::select! {
+                answer = sender.send_request(request) => answer?,
+                ended = &mut connection => {
+                    ended?;
+                    return Err(DaemonError::Unreachable("it has closed the connection".to_owned()));
+                }
+            };
+            Ok::<_, DaemonError>((answer, connection))
         };
         let answer = tokio::time::timeout(DEADLINE, answer).await;
-        let answer = answer.map_err(|_| DaemonError::Silent)??;
+        let (answer, connection) = answer.map_err(|_| DaemonError::Silent)??;
         let status = answer.status();
-        let mut bytes = LogBytes { body: answer.into_body() };
+        let mut bytes = LogBytes { body: answer.into_body(), connection, is_over: false };
         if status == StatusCode::OK {
             return Ok(bytes);
         }
@@ -228,13 +249,27 @@ impl Daemon {
 impl LogBytes {
     /// The next bytes; None at the end. Losing this future loses nothing.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, DaemonError> {
-        loop {
-            match self.body.frame().await.transpose()?.map(hyper::body::Frame::into_data) {
-                None => return Ok(None),
-                Some(Ok(bytes)) => return Ok(Some(bytes)),
-                Some(Err(_trailers)) => {}
+        poll_fn(|context| {
+            let mut is_moved = false;
+            loop {
+                match Pin::new(&mut self.body).poll_frame(context) {
+                    Poll::Ready(frame) => match frame.transpose()?.map(Frame::into_data) {
+                        None => return Poll::Ready(Ok(None)),
+                        Some(Ok(bytes)) => return Poll::Ready(Ok(Some(bytes))),
+                        Some(Err(_trailers)) => {}
+                    },
+                    Poll::Pending if is_moved => return Poll::Pending,
+                    Poll::Pending => {
+                        // Its end, or its failure, is that of the body, too.
+                        is_moved = true;
+                        if !self.is_over {
+                            self.is_over = self.connection.as_mut().poll(context).is_ready();
+                        }
+                    }
+                }
             }
-        }
+        })
+        .await
     }
 
     /// The same where the end is known to come.
@@ -250,6 +285,7 @@ impl LogBytes {
 impl From<ContainerInspectResponse> for Container {
     fn from(found: ContainerInspectResponse) -> Self {
         let (config, state) = (found.config.unwrap_or_default(), found.state.unwrap_or_default());
+        let host = found.host_config.unwrap_or_default();
         let at = |text: Option<String>| text.and_then(|text| nanos(&text)).unwrap_or(0);
         Self {
             id: found.id.unwrap_or_default(),
@@ -257,6 +293,7 @@ impl From<ContainerInspectResponse> for Container {
             image: config.image.unwrap_or_default(),
             labels: config.labels.unwrap_or_default(),
             has_terminal: config.tty.unwrap_or_default(),
+            log_driver: host.log_config.and_then(|config| config.typ).unwrap_or_default(),
             is_running: state.running.unwrap_or_default(),
             started_at: at(state.started_at),
             finished_at: at(state.finished_at),

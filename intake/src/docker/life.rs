@@ -199,6 +199,7 @@ mod tests {
             image: "image".to_owned(),
             labels: HashMap::new(),
             has_terminal: false,
+            log_driver: "json-file".to_owned(),
             is_running,
             started_at,
             finished_at,

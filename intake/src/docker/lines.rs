@@ -3,6 +3,8 @@
 //! Invariants: a piece that the position covers gives nothing; every other byte is in a line once; the position
 //! never passes a byte of a line that was not given yet.
 
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::time::Instant;
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -33,11 +35,15 @@ struct Output {
     given: Option<Taken>,
     /// The time of the first piece after that.
     open_at: Option<u64>,
+    /// What to know a repeat by.
+    seen: Seen,
     line: BytesMut,
     line_at: u64,
     is_rest: bool,
     reader: Reader,
+    /// When the last line was complete, and when Docker read it.
     last_line: Instant,
+    given_at: u64,
 }
 
 impl Lines {
@@ -52,11 +58,13 @@ impl Lines {
                 complete: taken,
                 given: taken,
                 open_at: None,
+                seen: Seen::default(),
                 line: BytesMut::new(),
                 line_at: 0,
                 is_rest: false,
                 reader: Reader::new(engine),
                 last_line: Instant::now(),
+                given_at: 0,
             }
         };
         Self { outputs: [output(OutputStream::Stdout), output(OutputStream::Stderr)], fields }
@@ -85,6 +93,16 @@ impl Lines {
         }
     }
 
+    /// Appends what waits for more lines, and was written long enough ago.
+    pub(super) fn complete_old(&mut self, lines: &mut Vec<LogLine>) {
+        for output in &mut self.outputs {
+            let age = Timestamp::now().since(Timestamp::from_nanos(output.given_at));
+            if output.reader.is_waiting() && age >= COMPLETE_AFTER {
+                output.flush(lines);
+            }
+        }
+    }
+
     /// Appends what there is, for nothing follows: lines without an end, too.
     pub(super) fn finish(&mut self, lines: &mut Vec<LogLine>) {
         for output in &mut self.outputs {
@@ -104,6 +122,14 @@ impl Lines {
 impl Output {
     fn push(&mut self, piece: Piece, fields: &Fields, lines: &mut Vec<LogLine>) {
         let Some(piece) = self.skip(piece) else { return };
+        if let (Some(read), true) = (self.read, self.line.is_empty() || piece.at < self.line_at)
+            && let Some(before) = self.seen.find(&piece, read)
+        {
+            self.skip = Some(Taken { bytes: read.bytes - before, ..read });
+            self.skip(piece);
+            return;
+        }
+        self.seen.add(&piece, self.read);
         let Piece { at, mut text, .. } = piece;
         // Pieces of one line have one time. A container that was stopped may leave a line without an end.
         if !self.line.is_empty() && self.line_at != at {
@@ -187,6 +213,7 @@ impl Output {
         let (before, count) = (self.complete, lines.len());
         self.complete = after;
         self.last_line = Instant::now();
+        self.given_at = self.line_at;
         self.reader.push(line, lines);
         if !self.reader.is_waiting() {
             self.given = after;
@@ -213,6 +240,58 @@ impl Output {
             (Some(given), open) => Some(Taken { more: open.is_some(), ..given }),
         }
     }
+}
+
+/// What was read of an output not long ago.
+///
+/// When a log is rotated, Docker 20.10 may begin the new file again that it was in the middle of. The clock may
+/// also have been set back; then the times are not known.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Times of pieces before the last.
+    times: VecDeque<u64>,
+    /// Of pieces with the last time: a hash, and the bytes with that time before it.
+    last: VecDeque<(u64, u64)>,
+}
+
+impl Seen {
+    /// Far more than Docker reads between a rotation and when it learns of it.
+    const TIMES: usize = 16 << 10;
+    /// A line of 2 MiB.
+    const LAST: usize = 128;
+
+    /// If a piece was read before: how many bytes with the time of what was read last had been, then.
+    fn find(&self, piece: &Piece, read: Taken) -> Option<u64> {
+        if piece.at < read.at {
+            return self.times.contains(&piece.at).then_some(0);
+        }
+        let hash = hash(&piece.text);
+        let mut same = self.last.iter().rev().filter(|_| piece.at == read.at);
+        same.find(|(known, _)| *known == hash).map(|(_, before)| *before)
+    }
+
+    /// `read` is what was read before it.
+    fn add(&mut self, piece: &Piece, read: Option<Taken>) {
+        let read = read.unwrap_or_default();
+        if read.at != piece.at {
+            self.last.clear();
+            if self.times.len() == Self::TIMES {
+                self.times.pop_front();
+            }
+            self.times.push_back(read.at);
+        }
+        if self.last.len() == Self::LAST {
+            self.last.pop_front();
+        }
+        let before = if read.at == piece.at { read.bytes } else { 0 };
+        self.last.push_back((hash(&piece.text), before));
+    }
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 #[cfg(test)]

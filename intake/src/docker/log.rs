@@ -32,6 +32,8 @@ const SETTLE_AFTER: Duration = Duration::from_secs(1);
 /// Docker skips files of a log that were rotated twice while nobody read on, and does not say so. Who did not
 /// read for this long asks anew, and gets what those files have.
 const STALL: Duration = Duration::from_secs(2);
+/// Where Docker does not go on by itself, it is asked again after this, or later if reading took long.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 /// Docker reads all of a log to find where to begin.
 const READ_DEADLINE: Duration = Duration::from_mins(10);
 /// How long after a container's end the word of it is waited for.
@@ -119,10 +121,14 @@ impl Log {
             if self.container.started_at > self.life().at {
                 // It may have run before, and have written then.
                 if let Some(end) = changes.end_before(&self.container) {
-                    self.read_rest(Some(end)).await?;
+                    self.read_rest(Some(end), true).await?;
                 }
                 self.record_start(changes).await?;
                 delay = Duration::ZERO;
+            }
+            if self.container.is_running && self.docker.daemon.leaves_out(&self.container).await? {
+                self.read_again(changes).await?;
+                continue;
             }
             if self.container.is_running {
                 self.pause(delay).await?;
@@ -137,7 +143,7 @@ impl Log {
                 continue;
             }
             if self.life().is_up {
-                self.read_rest(None).await?;
+                self.read_rest(None, true).await?;
                 self.record_end(changes, false).await?;
             }
             self.journal.settle().await?;
@@ -154,8 +160,8 @@ impl Log {
     /// Reads what comes until Docker ends it.
     async fn read_on(&mut self, changes: &mut Changes) -> Result<End, Trouble> {
         let since = self.journal.position().since();
-        let (id, tasks) = (&self.container.id, &self.docker.tasks);
-        let mut bytes = self.docker.daemon.log(tasks, id, since, true).await?;
+        let id = &self.container.id;
+        let mut bytes = self.docker.daemon.log(id, since, true).await?;
         self.unfinished = None;
         let mut reading = self.reading(None);
         let mut settle_at = Instant::now() + SETTLE_AFTER;
@@ -216,11 +222,26 @@ impl Log {
         self.append_lines(&mut ready, &lines).await
     }
 
-    /// Reads what there is after the container, or a run of it before `until`, has ended.
-    async fn read_rest(&mut self, until: Option<u64>) -> Result<(), Trouble> {
+    /// Reads what is new, and waits a little: where Docker cannot be asked to go on by itself.
+    async fn read_again(&mut self, changes: &mut Changes) -> Result<(), Trouble> {
+        let began_at = Instant::now();
+        self.read_rest(None, false).await?;
+        self.journal.settle().await?;
+        self.look_up().await?;
+        let wait = READ_AGAIN.max(began_at.elapsed() * 10);
+        // Losing an arm loses nothing.
+        tokio::select! {
+            () = self.docker.stop.cancelled() => Err(Trouble::Stopped),
+            () = changes.hear() => self.record_meanwhile(changes).await,
+            () = sleep(wait) => Ok(()),
+        }
+    }
+
+    /// Reads what there is: to its end, if the container, or a run of it before `until`, has ended.
+    async fn read_rest(&mut self, until: Option<u64>, has_ended: bool) -> Result<(), Trouble> {
         let since = self.journal.position().since();
-        let (id, tasks) = (&self.container.id, &self.docker.tasks);
-        let mut bytes = match self.docker.daemon.log(tasks, id, since, false).await {
+        let id = &self.container.id;
+        let mut bytes = match self.docker.daemon.log(id, since, false).await {
             // It is gone meanwhile.
             Err(DaemonError::Unknown) => return self.finish().await,
             bytes => bytes?,
@@ -236,6 +257,10 @@ impl Log {
             if reading.is_full() {
                 self.append(&mut reading).await?;
             }
+        }
+        if !has_ended {
+            reading.lines.complete_old(&mut reading.ready);
+            return self.append(&mut reading).await;
         }
         reading.rest()?;
         if reading.is_empty {
