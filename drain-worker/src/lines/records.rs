@@ -14,8 +14,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{ControlSequences, Cut, Cuts, Cutter, Extras, text};
 
-mod describe;
-
 /// A stream of a session whose bytes are cut into lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -257,7 +255,7 @@ impl Assembler {
                     }
                 }
                 if self.current > self.resumed.high {
-                    let message = describe::message(record);
+                    let message = record.message();
                     emit(&Line {
                         origin: &record.origin,
                         seq: record.seq,

@@ -218,6 +218,22 @@ impl World {
         Ok(Answer { status, etag, location, retry_after, text, json })
     }
 
+    /// Server-sent events, as they come.
+    pub(crate) async fn events(
+        &self,
+        name: &str,
+        path: &str,
+        last_event_id: Option<&str>,
+    ) -> Result<reqwest::Response> {
+        let mut request = self.client.get(format!("{}{path}", self.base));
+        request = request.bearer_auth(self.token(name).unwrap_or_default());
+        request = request.header("accept", "text/event-stream").timeout(Duration::from_mins(2));
+        if let Some(id) = last_event_id {
+            request = request.header("last-event-id", id);
+        }
+        Ok(request.send().await?)
+    }
+
     /// Sends a body as it is; the answer need not fit the contract's path.
     pub(crate) async fn send_raw(
         &self,
@@ -230,6 +246,12 @@ impl World {
         let request = request.bearer_auth(self.token(name).unwrap_or_default());
         let response = request.header("content-type", content_type).body(body).send().await?;
         Ok((response.status().as_u16(), response.json().await?))
+    }
+
+    /// An environment's handle.
+    pub(crate) async fn handle(&self, environment: &str) -> Result<String> {
+        let shown = self.get("owner", &format!("/v1/environments/{environment}")).await?;
+        Ok(shown.json["handle"].as_str().context("a handle")?.to_owned())
     }
 
     /// `platform` as this caller, with these arguments.
