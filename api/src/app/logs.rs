@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use log_stream::{Extent, Head, PostgresSettings, PostgresStream, Search};
-use model::{Id, Secret, Source, User};
+use model::{Handle, Id, Secret, Source, User};
 use store::environments::Environment;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
@@ -172,8 +172,7 @@ pub(crate) async fn page(
         let heads = stream.heads(environment, &search, HEADS).await.map_err(failed)?;
         is_through = heads.len() < HEADS as usize;
         let last = heads.last().map(|head| head.position);
-        let heads: Vec<Head> =
-            heads.into_iter().filter(|head| filter.takes_block(&head.header)).collect();
+        let heads: Vec<Head> = heads.into_iter().filter(|head| is_wanted(&filter, head)).collect();
         let mut rest = &heads[..];
         while !rest.is_empty() && !room.is_used_up() && (Instant::now() < deadline || !got_further)
         {
@@ -226,12 +225,19 @@ async fn filter_of(
     let environment = permit.thing().id;
     let mut things = Vec::new();
     for name in &wanted.apps {
-        let found = app.store.apps(environment, Some(name), None, 1).await?;
+        // What is no handle may be no text that the database takes. An id looks like one.
+        let found = match name.parse::<Handle>() {
+            Ok(handle) => app.store.apps(environment, Some(handle.as_str()), None, 1).await?,
+            Err(_) => Vec::new(),
+        };
         let id = found.first().map(|app| app.id).or_else(|| name.parse().ok());
         things.push(Thing::App(id, name.clone()));
     }
     for name in &wanted.databases {
-        let found = app.store.databases(environment, Some(name), None, 1).await?;
+        let found = match name.parse::<Handle>() {
+            Ok(handle) => app.store.databases(environment, Some(handle.as_str()), None, 1).await?,
+            Err(_) => Vec::new(),
+        };
         let id = found.first().map(|database| database.id).or_else(|| name.parse().ok());
         things.push(Thing::Database(id, name.clone()));
     }
@@ -256,6 +262,18 @@ fn search(filter: &Filter, extent: &Extent, from: Cursor, backwards: bool) -> Se
         backwards,
         made_since: since.unwrap_or(SystemTime::UNIX_EPOCH),
         made_until: until.unwrap_or_else(|| SystemTime::now() + LATEST_PACKED * 7),
+    }
+}
+
+/// Whether a block may have a record that fits. What cannot be read does not keep what can be from being seen.
+fn is_wanted(filter: &Filter, head: &Head) -> bool {
+    match &head.header {
+        Ok(header) => filter.takes_block(header),
+        Err(error) => {
+            let position = head.position;
+            tracing::error!(%position, "a block of the log stream is left out of what is shown: {error}");
+            false
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `/v1/environments/{id}/logs`.
 
-use actix_web::http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
+use actix_web::http::header::{ACCEPT, CONTENT_TYPE, HeaderName};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use futures_util::stream;
@@ -87,8 +87,7 @@ pub(crate) async fn read(
             });
             Ok(HttpResponse::Ok()
                 .insert_header((CONTENT_TYPE, EVENT_STREAM))
-                // Neither here nor on the way is anything to be held back.
-                .insert_header((CONTENT_ENCODING, "identity"))
+                // For a reverse proxy: nothing is to be held back.
                 .insert_header((HeaderName::from_static("x-accel-buffering"), "no"))
                 .streaming(events))
         }

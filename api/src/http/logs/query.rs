@@ -150,7 +150,9 @@ pub(super) fn parse(
 /// A time in RFC 3339, or so long before `now`.
 fn time(text: &str, now: Timestamp) -> Option<Timestamp> {
     if let Ok(at) = OffsetDateTime::parse(text, &Rfc3339) {
-        return Some(Timestamp::from_date_time(at));
+        // What is too far away is as far as can be.
+        let nanos = at.unix_timestamp_nanos().clamp(0, i64::MAX.into());
+        return u64::try_from(nanos).ok().map(Timestamp::from_nanos);
     }
     let unit = text.chars().last()?;
     let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
@@ -227,6 +229,8 @@ mod tests {
         assert_eq!(time("10m", now), ago(600));
         assert_eq!(time("1d", now), ago(86_400));
         assert_eq!(time("1970-01-01T00:00:01Z", now), Some(Timestamp::from_nanos(1_000_000_000)));
+        assert!(time("9999-12-31T23:59:59Z", now) > time("2200-01-01T00:00:00Z", now));
+        assert_eq!(time("1066-10-14T09:00:00Z", now), Some(Timestamp::from_nanos(0)));
         for bad in ["", "m", "-1m", "1.5h", "10", "10 m", "\u{e9}", "1w"] {
             assert_eq!(time(bad, now), None, "{bad}");
         }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::reader::{Readers, position};
 use super::session::Failure;
-use crate::{Block, Header, Position, ReadError};
+use crate::{Block, DecodeError, Header, Position, ReadError};
 
 /// The blocks of an environment that are kept and settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,12 +39,12 @@ pub struct Search {
 }
 
 /// A block of which the records were not read.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Head {
     /// Where it is.
     pub position: Position,
-    /// What it says of its records.
-    pub header: Header,
+    /// What it says of its records, if that can be read.
+    pub header: Result<Header, DecodeError>,
     /// Bytes of the records as they are kept.
     pub payload_bytes: usize,
     id: Uuid,
@@ -132,10 +132,16 @@ impl Readers {
             let position = position(&row)?;
             let header_bytes: Vec<u8> = row.try_get(4).map_err(Failure::from)?;
             let payload_bytes: i32 = row.try_get(5).map_err(Failure::from)?;
+            let header = Header::parse(&header_bytes).and_then(|header| {
+                if header.environment == environment {
+                    Ok(header)
+                } else {
+                    Err(DecodeError::Damaged("it stands under another environment"))
+                }
+            });
             heads.push(Head {
                 position,
-                header: Header::parse(&header_bytes)
-                    .map_err(|source| ReadError::Damaged { position, source })?,
+                header,
                 payload_bytes: usize::try_from(payload_bytes).unwrap_or_default(),
                 id: row.try_get(2).map_err(Failure::from)?,
                 made_at: row.try_get(3).map_err(Failure::from)?,

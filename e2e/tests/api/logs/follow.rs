@@ -90,6 +90,28 @@ async fn a_follower_goes_on_from_any_event_without_gap_or_repeat() -> Result<()>
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_follower_goes_on_behind_what_cannot_be_read() -> Result<()> {
+    let world = World::new().await?;
+    let logs = Logs::new(&world).await?;
+    let mut web = logs.app("web");
+    let begin = logs.page("auditor", "").await?["after"].clone();
+    for line in numbered(0..4) {
+        logs.lines(&mut web, &[line]).await?;
+    }
+    let admin = world.database.connect().await?;
+    for (column, line) in [("header", 1), ("payload", 2)] {
+        let statement = format!(
+            "update stream.blocks set {column} = '\\x00' where seq =
+                 (select seq from stream.blocks order by seq offset {line} limit 1)"
+        );
+        admin.execute(&statement, &[]).await?;
+    }
+    let mut events = Events::open(&logs, "", begin.as_str()).await?;
+    assert_eq!(events.messages(2).await?, ["line 0", "line 3"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lines_come_soon_and_in_order_however_they_are_appended() -> Result<()> {
     let world = World::new().await?;
     let logs = Logs::new(&world).await?;
