@@ -22,6 +22,7 @@ pub(crate) mod databases;
 pub(crate) mod environments;
 pub(crate) mod log_drains;
 pub(crate) mod log_sources;
+pub(crate) mod logs;
 pub(crate) mod me;
 pub(crate) mod notices;
 pub(crate) mod passwords;
@@ -85,6 +86,9 @@ pub(crate) enum AppError {
     /// Too much of it at once.
     #[error("busy")]
     Busy,
+    /// The log stream failed.
+    #[error("the log stream failed: {0}")]
+    Stream(String),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -109,6 +113,7 @@ pub(crate) struct App {
     refresh_token_lifetime: Duration,
     // A test holds a database connection while it waits.
     drain_tests: Semaphore,
+    logs: logs::Logs,
 }
 
 /// Who asks.
@@ -140,6 +145,7 @@ impl App {
             rate_limits: RateLimits::new(api_sign_ins_per_email, api_sign_ins_per_address),
             refresh_token_lifetime: Duration::from_secs(api_refresh_token_seconds),
             drain_tests: Semaphore::new(api_database_connections as usize / 4),
+            logs: logs::Logs::new(&config.connections.api_database_url),
             keys,
             store,
         })

@@ -52,6 +52,8 @@ operations! {
     ReadRejectedLines:  "see lines that endpoints refused",   Owner Admin Auditor;
     ReadLogSources:     "see log sources",                    Owner Admin Engineer Auditor Viewer;
     ChangeLogSources:   "create, change, rotate or delete log sources", Owner Admin;
+    ReadLogs:           "see logs",                           Owner Admin Engineer Auditor;
+    ReadSessionLogs:    "see what ephemeral sessions showed", Owner Admin Auditor;
     ReadActivity:       "see what was done",                  Owner Admin Engineer Auditor Viewer;
     OpenSessions:       "open ephemeral sessions",            Owner Admin Engineer;
     ReadOwnSessions:    "see ephemeral sessions",             Owner Admin Engineer Auditor;
@@ -94,7 +96,12 @@ impl<O: Operation, T> Permit<O, T> {
 
     /// Whether the same user may do something else to the same thing.
     pub(crate) fn also<P: Operation>(&self) -> bool {
-        P::ROLES.contains(&self.role)
+        self.demand::<P>().is_ok()
+    }
+
+    /// The same, where it cannot be done without.
+    pub(crate) fn demand<P: Operation>(&self) -> Result<(), Forbidden> {
+        Permit::<P, _>::decide(self.user, self.role, ()).map(|_| ())
     }
 }
 
@@ -132,6 +139,8 @@ mod tests {
         assert!(!allowed(Role::Viewer).iter().any(|name| name.contains("Session")));
         assert!(allowed(Role::Engineer).contains(&"ReadOwnSessions"));
         assert!(!allowed(Role::Engineer).contains(&"ReadAllSessions"));
+        assert!(!allowed(Role::Engineer).contains(&"ReadSessionLogs"));
+        assert!(!allowed(Role::Viewer).contains(&"ReadLogs"));
     }
 
     #[test]

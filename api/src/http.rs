@@ -11,6 +11,7 @@ pub(crate) mod environments;
 pub(crate) mod health;
 pub(crate) mod log_drains;
 pub(crate) mod log_sources;
+pub(crate) mod logs;
 pub(crate) mod me;
 pub(crate) mod openapi;
 pub(crate) mod page;
@@ -132,6 +133,7 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
                 .route(web::delete().to(log_sources::delete)),
         )
         .service(at("/v1/log-sources/{id}/rotate").route(post().to(log_sources::rotate)))
+        .service(at("/v1/environments/{id}/logs").route(get().to(logs::read)))
         .service(at("/v1/environments/{id}/activity").route(get().to(activity::list)))
         .service(at("/v1/environments/{id}/ephemeral-sessions").route(get().to(sessions::list)))
         .service(at("/v1/apps/{id}/ephemeral-sessions").route(post().to(sessions::open)))

@@ -110,9 +110,11 @@ impl Bound {
     pub async fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
         let Self { app, listener, address, tls, trust_forwarded_for } = self;
         let shared = app.clone();
+        let stop = web::Data::new(shutdown.clone());
         let server = HttpServer::new(move || {
             Server::new()
                 .app_data(shared.clone())
+                .app_data(stop.clone())
                 .app_data(trust_forwarded_for)
                 .app_data(web::PayloadConfig::new(BODY_LIMIT))
                 .app_data(web::PathConfig::default().error_handler(|_, _| {
@@ -129,6 +131,8 @@ impl Bound {
                 )
         })
         .workers(2)
+        // Who follows logs and goes is noticed at once, and not when something is next to be sent.
+        .h1_allow_half_closed(false)
         .disable_signals()
         .shutdown_timeout(10);
         let scheme = if tls.is_some() { "https" } else { "http" };

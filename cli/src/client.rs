@@ -7,14 +7,16 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use model::Secret;
 use reqwest::header::{AUTHORIZATION, ETAG, HeaderMap, HeaderValue, IF_MATCH};
-use reqwest::{Method, StatusCode, redirect};
+use reqwest::{Method, Response, StatusCode, redirect};
 use serde_json::Value;
 use url::{Host, Url};
 
 mod authority;
+mod events;
 mod problem;
 
 pub(crate) use authority::{Authority, credentials};
+pub(crate) use events::Events;
 pub(crate) use problem::Problem;
 
 /// Longest answer that is read.
@@ -83,6 +85,11 @@ impl Client {
         }
     }
 
+    /// Reads one thing, of which the query says more.
+    pub(crate) async fn query(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Value> {
+        Ok(self.request(Method::GET, path, query, None, None).await?.body)
+    }
+
     /// Creates or starts something.
     pub(crate) async fn post(&self, path: &[&str], body: &Value) -> Result<Answer> {
         self.request(Method::POST, path, &[], Some(body), None).await
@@ -149,31 +156,14 @@ impl Client {
         body: Option<&Value>,
         headers: HeaderMap,
     ) -> Result<Answer> {
-        let mut url = self.base.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().push("v1").extend(path);
-        }
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-        }
-        let mut request = self.http.request(method, url).headers(headers);
+        let mut request = self.http.request(method, self.url(path, query)).headers(headers);
         if let Some(body) = body {
             request = request.json(body);
         }
-        // The layers in between say the same in other words.
-        let unreachable = |error: reqwest::Error| {
-            let error = anyhow::Error::from(error);
-            anyhow::anyhow!("cannot reach the API at {}: {}", self.base, error.root_cause())
-        };
+        let unreachable = |error| self.unreachable(error);
         let mut response = request.send().await.map_err(unreachable)?;
         let (status, etag) = (response.status(), response.headers().get(ETAG).cloned());
-        let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-            if bytes.len() + chunk.len() > ANSWER_LIMIT {
-                anyhow::bail!("the API's answer is longer than {ANSWER_LIMIT} bytes");
-            }
-            bytes.extend_from_slice(&chunk);
-        }
+        let bytes = self.bytes(&mut response).await?;
         if !status.is_success() {
             return Err(Problem::parse(status, &bytes).into());
         }
@@ -185,6 +175,37 @@ impl Client {
             })?
         };
         Ok(Answer { body, etag })
+    }
+}
+
+impl Client {
+    fn url(&self, path: &[&str], query: &[(&str, &str)]) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("v1").extend(path);
+        }
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        url
+    }
+
+    /// All of an answer.
+    async fn bytes(&self, response: &mut Response) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(error))? {
+            if bytes.len() + chunk.len() > ANSWER_LIMIT {
+                anyhow::bail!("the API's answer is longer than {ANSWER_LIMIT} bytes");
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {
+        // The layers in between say the same in other words.
+        let error = anyhow::Error::from(error);
+        anyhow::anyhow!("cannot reach the API at {}: {}", self.base, error.root_cause())
     }
 }
 

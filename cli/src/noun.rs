@@ -10,9 +10,11 @@ use crate::printer::Printer;
 mod activity;
 mod app;
 mod database;
+mod docker_run;
 mod drain;
 mod environment;
 mod key;
+mod logs;
 mod session;
 mod sign_in;
 mod source;
@@ -47,6 +49,7 @@ pub(crate) enum Command {
     /// What users and the platform did to log sources, log drains and environments.
     #[command(subcommand)]
     Activity(activity::Command),
+    Logs(logs::Logs),
     /// Ephemeral sessions of the past and of now.
     #[command(subcommand)]
     Session(session::Command),
@@ -79,6 +82,7 @@ pub(crate) async fn run(command: Command, global: &Global) -> Result<()> {
         Command::Key(command) => command.run(&context()?).await,
         Command::Token(command) => command.run(&context()?).await,
         Command::Activity(command) => command.run(&context()?).await,
+        Command::Logs(command) => command.run(&context()?).await,
         Command::Session(command) => command.run(&context()?).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -75,6 +75,11 @@ impl Printer {
         write(&format!("{text}\n"))
     }
 
+    /// Text that is one of many; false if nobody reads any more.
+    pub(crate) fn more(text: &str) -> Result<bool> {
+        try_write(text)
+    }
+
     /// Text as it is, for programs and people alike.
     pub(crate) fn raw(text: &str) -> Result<()> {
         write(text)
@@ -82,11 +87,15 @@ impl Printer {
 }
 
 fn write(text: &str) -> Result<()> {
+    try_write(text).map(|_| ())
+}
+
+fn try_write(text: &str) -> Result<bool> {
     let mut output = std::io::stdout().lock();
     match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
         // The reader has seen enough (`platform app list | head -1`).
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written?),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        written => Ok(written.map(|()| true)?),
     }
 }
 

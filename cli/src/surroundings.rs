@@ -45,6 +45,11 @@ pub(crate) fn terminal_kind() -> String {
     text("TERM").unwrap_or_else(|| "xterm".to_owned())
 }
 
+/// Whether a terminal is to show colours (no-color.org).
+pub(crate) fn wants_colours() -> bool {
+    variable("NO_COLOR").is_none() && terminal_kind() != "dumb"
+}
+
 /// The language settings, which sessions are asked to take over.
 pub(crate) fn languages() -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = std::env::vars_os()

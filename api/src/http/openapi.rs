@@ -7,7 +7,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
 use crate::http::{
-    activity, apps, databases, environments, health, log_drains, log_sources, me, problem,
+    activity, apps, databases, environments, health, log_drains, log_sources, logs, me, problem,
     rejected_lines, sessions, sign_in,
 };
 
@@ -76,6 +76,7 @@ impl Modify for BearerTokens {
         rejected_lines::resend,
         log_sources::list, log_sources::create, log_sources::show, log_sources::update,
         log_sources::delete, log_sources::rotate,
+        logs::read,
         activity::list,
         sessions::list, sessions::open, sessions::show,
     )

@@ -91,14 +91,14 @@ impl Problem {
 
 impl From<AppError> for Problem {
     fn from(error: AppError) -> Self {
-        if let AppError::Store(_) | AppError::Internal(_) = error {
+        if let AppError::Store(_) | AppError::Stream(_) | AppError::Internal(_) = error {
             tracing::error!(request_id = %trace::request_id(), %error, "a request failed");
         }
         let (status, name, title) = kind(&error);
         let retry_after = match &error {
             AppError::TooMany { retry_after } => Some(retry_after.as_secs() + 1),
             AppError::Busy => Some(2),
-            AppError::Store(_) => Some(5),
+            AppError::Store(_) | AppError::Stream(_) => Some(5),
             _ => None,
         };
         let detail = detail(&error, retry_after);
@@ -135,7 +135,9 @@ fn kind(error: &AppError) -> (StatusCode, &'static str, &'static str) {
             (StatusCode::GATEWAY_TIMEOUT, "no-worker", "No drain worker answered")
         }
         AppError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "Busy"),
-        AppError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "database-failed", "Unavailable"),
+        AppError::Store(_) | AppError::Stream(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "database-failed", "Unavailable")
+        }
         AppError::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
     }
 }
@@ -186,7 +188,7 @@ fn detail(error: &AppError, retry_after: Option<u64>) -> String {
              database, then test again."
         }
         AppError::Busy => "The server has too much to do at once. Try again in a moment.",
-        AppError::Store(_) => {
+        AppError::Store(_) | AppError::Stream(_) => {
             "The database does not answer as it should. Try again; if it stays so, give your \
              operator the request id."
         }
@@ -274,6 +276,7 @@ mod tests {
             AppError::NoWorker,
             AppError::Busy,
             AppError::Store(store::StoreError::Invalid(cause.to_owned())),
+            AppError::Stream(cause.to_owned()),
             AppError::Internal(cause.to_owned()),
         ] {
             let problem = Problem::from(error);

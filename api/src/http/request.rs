@@ -15,6 +15,7 @@ use crate::app::{AppError, Caller, sign_in};
 use crate::http::Shared;
 use crate::http::problem::Problem;
 use crate::http::trace::SignedInUser;
+use model::Secret;
 use model::validation::parse_json;
 
 /// Bytes in a body, at most.
@@ -36,18 +37,31 @@ impl FromRequest for SignedIn {
             let app = request
                 .app_data::<Shared>()
                 .ok_or_else(|| AppError::Internal("no app in the request".to_owned()))?;
-            let token = request
-                .headers()
-                .get(AUTHORIZATION)
-                .and_then(|value| value.to_str().ok())
-                .and_then(|value| value.split_once(' '))
-                .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-                .map(|(_, token)| token.trim())
-                .ok_or(AppError::NotSignedIn)?;
+            let token = bearer_token(&request).ok_or(AppError::NotSignedIn)?;
             let caller = sign_in::authenticate(app, token).await?;
             request.extensions_mut().insert(SignedInUser(caller.account.id));
             Ok(Self(caller))
         })
+    }
+}
+
+/// The token that a request carries.
+fn bearer_token(request: &HttpRequest) -> Option<&str> {
+    let value = request.headers().get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The token itself, for who looks at it again later.
+pub(crate) struct BearerToken(pub(crate) Secret<String>);
+
+impl FromRequest for BearerToken {
+    type Error = Problem;
+    type Future = std::future::Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let token = bearer_token(request).map(|token| Self(Secret::new(token.to_owned())));
+        std::future::ready(token.ok_or_else(|| AppError::NotSignedIn.into()))
     }
 }
 

@@ -203,15 +203,21 @@ impl Command {
 /// What was done, the token, and what to do with it.
 fn with_token(sentence: &str, token: &str) -> String {
     format!(
-        "{sentence} Its token, which is not shown again:
+        r#"{sentence} Its token, which is not shown again:
 
     {token}
 
 To send lines, with your intake's host for INTAKE:
 
     curl -H 'Authorization: Bearer {token}' --data-binary 'a line' https://INTAKE:4318/logs
-    logger --server INTAKE --port 6514 --tcp --tag {token} 'a line'
-    docker run --log-driver syslog --log-opt syslog-address=tcp+tls://INTAKE:6514 --log-opt tag={token} IMAGE"
+
+    docker run --log-driver syslog --log-opt syslog-address=tcp+tls://INTAKE:6514 \
+        --log-opt syslog-format=rfc5424 --log-opt 'tag={token}/{{{{.Name}}}}' IMAGE
+
+    # rsyslog.conf
+    template(name="spillway" type="string" string="<%PRI%>1 %TIMESTAMP:::date-rfc3339% %HOSTNAME% %APP-NAME% %PROCID% %MSGID% [{token}@32473]%msg:::sp-if-no-1st-sp%%msg%\n")
+    action(type="omfwd" target="INTAKE" port="6514" protocol="tcp" template="spillway"
+        StreamDriver="ossl" StreamDriverMode="1")"#
     )
 }
 

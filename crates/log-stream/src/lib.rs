@@ -20,7 +20,9 @@ mod block;
 mod postgres;
 
 pub use block::{Block, DecodeError, EncodeError, Header, ProducerSpan};
-pub use postgres::{ConnectError, Pages, PostgresSettings, PostgresStream, ProducerTail};
+pub use postgres::{
+    ConnectError, Extent, Head, Pages, PostgresSettings, PostgresStream, ProducerTail, Search,
+};
 
 /// A place in the stream: everything at or before it has been read. Positions order as the stream
 /// does; [`Position::START`] is before the first block.

@@ -19,12 +19,15 @@ use tokio::task::JoinSet;
 use crate::{AppendError, Block, LogStream, Position, ReadError};
 
 mod fence;
+mod heads;
 mod notifier;
 mod reader;
 mod session;
 mod tail;
 mod wakes;
 mod writer;
+
+pub use heads::{Extent, Head, Search};
 
 use notifier::Notifier;
 use reader::Readers;
@@ -214,6 +217,28 @@ impl PostgresStream {
         since: SystemTime,
     ) -> Result<Option<ProducerTail>, ReadError> {
         self.inner.readers.tail_of(environment, producer, since).await
+    }
+
+    /// Which blocks of an environment are there to be searched. A reader that begins at its end reads what is
+    /// not among them.
+    pub async fn extent(&self, environment: Id<Environment>) -> Result<Extent, ReadError> {
+        self.inner.readers.extent(environment).await
+    }
+
+    /// So many blocks, without their records, within an [`Extent`].
+    pub async fn heads(
+        &self,
+        environment: Id<Environment>,
+        search: &Search,
+        most: u32,
+    ) -> Result<Vec<Head>, ReadError> {
+        self.inner.readers.heads(environment, search, most).await
+    }
+
+    /// The blocks that were found, in the same order; without those that are not kept any more. All of them are
+    /// in memory at once.
+    pub async fn blocks(&self, heads: &[Head]) -> Result<Vec<(Position, Block)>, ReadError> {
+        self.inner.readers.blocks(heads).await
     }
 }
 

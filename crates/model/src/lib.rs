@@ -11,6 +11,7 @@ mod secret;
 mod severity;
 mod timestamp;
 pub mod validation;
+mod words;
 
 pub use event::{
     Actor, ContainerAction, ContainerEvent, Event, ExitStatus, OutputStream, SessionStarted,

@@ -16,7 +16,6 @@ use serde::{Deserialize, Serialize};
 use super::{ControlSequences, Cut, Cuts, Cutter, Extras, text};
 use joined::JoinedLines;
 
-mod describe;
 mod joined;
 
 /// A sender's time that is further from ours is not believed.
@@ -303,7 +302,7 @@ impl Assembler {
                     }
                 }
                 if self.current > self.resumed.high {
-                    let message = describe::message(record);
+                    let message = record.message();
                     emit(&Line {
                         origin: &record.origin,
                         seq: record.seq,

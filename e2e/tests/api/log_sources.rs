@@ -1,9 +1,10 @@
 //! Log sources: what is kept, what an intake sees of it, what is told.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 use e2e::certificates::CertificateAuthority;
+use e2e::process;
 use reqwest::Method;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -40,9 +41,10 @@ async fn token_is_shown_once_and_opens_the_source_until_it_is_rotated() -> Resul
     let created = world.post("admin", &path, body).await?;
     assert_eq!(created.status, 201, "{}", created.text);
     let token = created.json["token"].as_str().context("a token")?.to_owned();
-    assert_eq!((token.len(), &token[..7]), (32, created.json["token_key"].as_str().unwrap()));
+    let key = token.get(..7).context("a key")?;
+    assert_eq!((token.len(), Some(key)), (32, created.json["token_key"].as_str()));
     let seen = of_intake(&world).await?.context("a source")?;
-    assert_eq!((&*seen.token.key, &seen.token.hash), (&token[..7], &sha256(&token)));
+    assert_eq!((&*seen.token.key, &seen.token.hash), (key, &sha256(&token)));
     assert_eq!((seen.previous_token, seen.quota), (None, (None, Some(4096))));
     assert_eq!(seen.app.map(|app| app.id.to_string()), Some(app));
 
@@ -60,7 +62,7 @@ async fn token_is_shown_once_and_opens_the_source_until_it_is_rotated() -> Resul
     let seen = of_intake(&world).await?.context("a source")?;
     assert_eq!(seen.token.hash, sha256(&second));
     let (previous, until) = seen.previous_token.context("the old token")?;
-    assert_eq!((&*previous.key, previous.hash), (&token[..7], sha256(&token)));
+    assert_eq!((&*previous.key, previous.hash), (key, sha256(&token)));
     let left = SystemTime::from(until).duration_since(SystemTime::now())?.as_secs();
     assert!((50..=60).contains(&left), "{left}");
     let rotated = rotate(&world, &path, json!({})).await?;
@@ -245,5 +247,40 @@ async fn environment_has_a_quota_of_all_its_sources() -> Result<()> {
         assert_eq!(shown, quota);
         assert_eq!(of_intake(&world).await?.map(|seen| seen.environment_quota), Some(quota));
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn command_line_makes_rotates_and_deletes_a_source() -> Result<()> {
+    let world = World::new().await?;
+    let environment = world.environment().await?;
+    let app = world.get("owner", &format!("/v1/apps/{}", world.app(&environment).await?)).await?;
+    let app = app.json["handle"].as_str().context("a handle")?;
+    let run = async |arguments: &[&str]| -> Result<String> {
+        let command = world.cli("admin", arguments)?;
+        Ok(process::succeed(command, Duration::from_secs(30)).await?.text())
+    };
+    let token = |printed: &str| {
+        let mut lines = printed.lines().map(str::trim);
+        lines.find(|line| line.len() == 32 && line.starts_with('s')).map(str::to_owned)
+    };
+    let created = run(&["source", "create", "web-logs", "--app", app]).await?;
+    let first = token(&created).context("a token on a line of its own")?;
+    assert_eq!(created.matches(&first).count(), 4, "{created}");
+    let seen = of_intake(&world).await?.context("a source")?;
+    assert_eq!(seen.token.hash, sha256(&first));
+    let listed = run(&["source", "list"]).await?;
+    assert!(listed.contains("web-logs") && !listed.contains(&first), "{listed}");
+    run(&["source", "disable", "web-logs"]).await?;
+    assert!(of_intake(&world).await?.context("a source")?.disabled);
+    run(&["source", "enable", "web-logs"]).await?;
+    run(&["source", "update", "web-logs", "--bytes-per-second", "4096"]).await?;
+    let rotated = run(&["source", "rotate", "web-logs", "--keep-old-seconds", "60"]).await?;
+    let seen = of_intake(&world).await?.context("a source")?;
+    assert_eq!(seen.token.hash, sha256(&token(&rotated).context("a token")?));
+    assert_eq!((seen.disabled, seen.quota), (false, (Some(4096), None)));
+    assert_eq!(seen.previous_token.map(|(token, _)| token.hash), Some(sha256(&first)));
+    run(&["source", "delete", "web-logs", "--yes"]).await?;
+    assert_eq!(of_intake(&world).await?, None);
     Ok(())
 }

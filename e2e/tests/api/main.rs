@@ -13,6 +13,7 @@ mod database_roles;
 mod lists;
 mod log_drains;
 mod log_sources;
+mod logs;
 mod notices;
 mod operations;
 mod secrets;

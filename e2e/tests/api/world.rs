@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use api::{Config, Connections, Settings};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use e2e::platform::Cli;
 use e2e::postgres::TestDatabase;
 use model::{OpeningKey, Role, Secret};
 use reqwest::Method;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use service::Shutdown;
 use store::Store;
 use store::bootstrap::{Bootstrap, NewUser};
+use tokio::process::Command;
 use uuid::Uuid;
 
 use crate::contract::Contract;
@@ -54,7 +56,7 @@ pub(crate) struct World {
     client: reqwest::Client,
     contract: Contract,
     shutdown: Shutdown,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Drop for World {
@@ -132,7 +134,7 @@ impl World {
             client: reqwest::Client::builder().timeout(Duration::from_secs(20)).build()?,
             contract: Contract::read()?,
             shutdown,
-            _folder: folder,
+            folder,
         };
         for name in Role::ALL.map(Role::as_str).into_iter().chain(["stranger"]) {
             let answer = world.sign_in(name, PASSWORD).await?;
@@ -216,6 +218,22 @@ impl World {
         Ok(Answer { status, etag, location, retry_after, text, json })
     }
 
+    /// Server-sent events, as they come.
+    pub(crate) async fn events(
+        &self,
+        name: &str,
+        path: &str,
+        last_event_id: Option<&str>,
+    ) -> Result<reqwest::Response> {
+        let mut request = self.client.get(format!("{}{path}", self.base));
+        request = request.bearer_auth(self.token(name).unwrap_or_default());
+        request = request.header("accept", "text/event-stream").timeout(Duration::from_mins(2));
+        if let Some(id) = last_event_id {
+            request = request.header("last-event-id", id);
+        }
+        Ok(request.send().await?)
+    }
+
     /// Sends a body as it is; the answer need not fit the contract's path.
     pub(crate) async fn send_raw(
         &self,
@@ -228,6 +246,20 @@ impl World {
         let request = request.bearer_auth(self.token(name).unwrap_or_default());
         let response = request.header("content-type", content_type).body(body).send().await?;
         Ok((response.status().as_u16(), response.json().await?))
+    }
+
+    /// An environment's handle.
+    pub(crate) async fn handle(&self, environment: &str) -> Result<String> {
+        let shown = self.get("owner", &format!("/v1/environments/{environment}")).await?;
+        Ok(shown.json["handle"].as_str().context("a handle")?.to_owned())
+    }
+
+    /// `platform` as this caller, with these arguments.
+    pub(crate) fn cli(&self, name: &str, arguments: &[&str]) -> Result<Command> {
+        let mut command = Cli::new(self.folder.path()).command(arguments)?;
+        command.env("SPILLWAY_TOKEN", self.token(name).unwrap_or_default());
+        command.env("SPILLWAY_API_URL", &self.base);
+        Ok(command)
     }
 
     pub(crate) fn environments_path(&self) -> String {

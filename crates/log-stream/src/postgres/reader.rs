@@ -187,7 +187,7 @@ impl Readers {
     }
 
     /// A connection, for as long as the lease lives.
-    async fn lease(&self) -> Result<Lease<'_>, Failure> {
+    pub(super) async fn lease(&self) -> Result<Lease<'_>, Failure> {
         // Who is in front waits for the server no longer than its deadline, but many may be.
         let patience = self.dialer.deadline() * 3;
         let permit = tokio::time::timeout(patience, self.permits.acquire()).await;
@@ -207,14 +207,21 @@ impl Readers {
     }
 
     /// Only after success: a connection with an answer outstanding is closed instead.
-    fn give_back(&self, lease: Lease<'_>) {
+    pub(super) fn give_back(&self, lease: Lease<'_>) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(lease.reader);
     }
 }
 
-struct Lease<'a> {
+/// A connection that nobody else uses.
+pub(super) struct Lease<'a> {
     reader: Reader,
     _permit: SemaphorePermit<'a>,
+}
+
+impl Lease<'_> {
+    pub(super) const fn session(&self) -> &Session {
+        &self.reader.session
+    }
 }
 
 impl fmt::Debug for Readers {
@@ -246,7 +253,7 @@ fn page(environment: Id<Environment>, rows: &[Row], limit: usize) -> Result<Page
     Ok(Page { blocks, after: if cut { After::More } else { After::Nothing } })
 }
 
-fn position(row: &Row) -> Result<Position, Failure> {
+pub(super) fn position(row: &Row) -> Result<Position, Failure> {
     let xid = row.try_get::<_, i64>(0)?.cast_unsigned();
     let seq = row.try_get::<_, i64>(1)?.cast_unsigned();
     Ok(Position { xid, seq })

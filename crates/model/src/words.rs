@@ -1,16 +1,22 @@
-//! What an event says, in words.
+//! What a record says, in words.
 
 use std::borrow::Cow;
 
-use model::{Actor, ContainerAction, Event, Record, SessionStarted, Target};
+use crate::{Actor, ContainerAction, Event, Record, SessionStarted, Target};
 
-/// The message of a record that is not cut into lines.
-pub(super) fn message(record: &Record) -> Cow<'_, [u8]> {
+impl Record {
+    /// The record's text: what was written, or what happened in words.
+    #[must_use]
+    pub fn message(&self) -> Cow<'_, [u8]> {
+        message(self)
+    }
+}
+
+fn message(record: &Record) -> Cow<'_, [u8]> {
     let words = match &record.event {
         Event::Line(line) => return Cow::Borrowed(&line.text),
-        Event::Output { .. } | Event::Input { .. } | Event::Pause { .. } => {
-            return Cow::Borrowed(b"");
-        }
+        Event::Output { bytes, .. } | Event::Input { bytes, .. } => return Cow::Borrowed(bytes),
+        Event::Pause { .. } => return Cow::Borrowed(b""),
         Event::Exec { command } => return [b"exec: ".as_slice(), command].concat().into(),
         Event::SessionStarted(started) => session_started(record, started),
         Event::Pty { term, size } => format!("terminal: {term} {}x{}", size.columns, size.rows),
