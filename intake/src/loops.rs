@@ -37,13 +37,22 @@ impl Loops {
 
     /// Takes out what a drain of the source's environment had delivered; that is counted.
     pub(crate) fn take_out(&self, source: &Source, events: &mut Vec<Event>) {
-        let before = events.len();
-        events.retain(|event| match event {
-            Event::Line(line) => !self.has_come_back(source, line),
-            _ => true,
+        self.retain(source, events, |event| match event {
+            Event::Line(line) => Some(line),
+            _ => None,
         });
-        if events.len() < before {
-            self.counts.looped(source.id(), before - events.len());
+    }
+
+    /// The same of lines.
+    pub(crate) fn take_out_lines(&self, source: &Source, lines: &mut Vec<LogLine>) {
+        self.retain(source, lines, |line| Some(line));
+    }
+
+    fn retain<T>(&self, source: &Source, all: &mut Vec<T>, line: fn(&T) -> Option<&LogLine>) {
+        let before = all.len();
+        all.retain(|one| line(one).is_none_or(|line| !self.has_come_back(source, line)));
+        if all.len() < before {
+            self.counts.looped(source.id(), before - all.len());
         }
     }
 

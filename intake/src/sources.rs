@@ -84,11 +84,6 @@ impl Source {
         self.row.id
     }
 
-    /// Its handle.
-    pub(crate) fn handle(&self) -> &str {
-        &self.row.handle
-    }
-
     /// The environment whose stream it writes to.
     pub(crate) const fn environment(&self) -> Id<Environment> {
         self.row.environment.id
@@ -245,12 +240,6 @@ impl Sources {
             Refused::UnknownCertificate
         })?;
         self.enabled(source)
-    }
-
-    /// The source as it is now, for who has had it for a while; None if it may not write any more.
-    pub(crate) fn renewed(&self, source: &Source) -> Option<Arc<Source>> {
-        let found = self.read(|all| all.by_id.get(&source.id()).cloned());
-        found.filter(|source| !source.row.disabled)
     }
 
     fn enabled(&self, source: Arc<Source>) -> Result<Arc<Source>, Refused> {

@@ -4,7 +4,8 @@
 //! from it, and so is its records' producer. Whoever appends again, after whatever, appends under the same
 //! ids, and the stream keeps the first block of an id. So it holds across a crash at any place.
 //!
-//! Invariant: what is appended under a request's ids depends on its body and its first id alone, times included.
+//! Invariant: what is appended under a request's ids depends on its body and its first id alone, times included;
+//! and, for lines that a drain had delivered, on whether that drain is still there.
 
 use actix_web::HttpRequest;
 use actix_web::http::header::CONTENT_TYPE;
@@ -82,7 +83,7 @@ pub(super) async fn deliver(
     intake: &Intake,
     source: &Source,
     key: &Key,
-    lines: Vec<LogLine>,
+    mut lines: Vec<LogLine>,
     outcome: Outcome,
 ) -> Result<Outcome, Refusal> {
     let failed = |error: store::StoreError| {
@@ -101,6 +102,7 @@ pub(super) async fn deliver(
         // An answer of another version tells the same as what was read now.
         return Ok(serde_json::from_value(answer).unwrap_or(outcome));
     }
+    intake.lanes.loops().take_out_lines(source, &mut lines);
     let (count, bytes) = size(&lines);
     for block in blocks(source, begun.block_id, lines) {
         let block = block.map_err(|error| {
