@@ -25,8 +25,7 @@ pub(crate) async fn run(context: &Context, row: &WorkableDrain, test: Uuid) {
     let started = Instant::now();
     let ok = timeout(DEADLINE, send_line(context, row, &mut trace)).await;
     if ok.is_err() {
-        let step = trace.next();
-        trace.tried(step, false, format!("no result within {DEADLINE:?}"), started);
+        trace.gave_up(format!("no result within {DEADLINE:?}"), started);
     }
     let ok = ok.unwrap_or(false);
     let steps = serde_json::to_value(&trace).unwrap_or(Value::Null);

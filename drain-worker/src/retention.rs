@@ -14,6 +14,8 @@ const DROP_EVERY: Duration = Duration::from_mins(5);
 const BLOCKS: i32 = 100;
 /// The same of lines that were refused.
 const LINES: i64 = 200;
+/// The same of those of drains that were deleted.
+const LINES_OF_NOBODY: i64 = 5000;
 /// Between two times.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -55,6 +57,9 @@ impl Trimmer {
             while self.store.delete_passed(environment, BLOCKS).await? >= BLOCKS {
                 sleep(PAUSE).await;
             }
+        }
+        while self.store.forget_lines_of_a_deleted_drain(LINES_OF_NOBODY).await? {
+            sleep(PAUSE).await;
         }
         if dropped.is_none_or(|at| at.elapsed() >= DROP_EVERY) {
             while self.store.drop_passed_day().await? {}

@@ -1,11 +1,15 @@
 //! TLS to endpoints: 1.2 and later, the endpoint's certificate always checked.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use destinations::Credentials;
 use model::Timestamp;
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::client::ResolvesClientCert;
+use rustls::crypto::CryptoProvider;
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, ClientConfig, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use time::format_description::well_known::Rfc3339;
@@ -41,6 +45,46 @@ pub(crate) struct Endpoint {
     port: u16,
     server_name: ServerName<'static>,
     connector: TlsConnector,
+    identity: Arc<Identity>,
+}
+
+/// Who an endpoint that asks is told that this is.
+#[derive(Debug)]
+struct Identity {
+    certificate: Option<Arc<CertifiedKey>>,
+    /// The endpoint has asked.
+    asked: AtomicBool,
+}
+
+impl Identity {
+    fn new(credentials: &Credentials, provider: &CryptoProvider) -> Result<Self, TlsConfigError> {
+        let asked = AtomicBool::new(false);
+        let (Some(certificate), Some(key)) =
+            (&credentials.client_certificate, &credentials.client_key)
+        else {
+            return Ok(Self { certificate: None, asked });
+        };
+        let unusable = |error: &dyn std::fmt::Display| TlsConfigError::Identity(error.to_string());
+        let chain = CertificateDer::pem_slice_iter(certificate.expose().as_bytes())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| unusable(&error))?;
+        let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
+            .map_err(|_| unusable(&"the key is not in PEM form"))?;
+        let certified =
+            CertifiedKey::from_der(chain, key, provider).map_err(|error| unusable(&error))?;
+        Ok(Self { certificate: Some(certified.into()), asked })
+    }
+}
+
+impl ResolvesClientCert for Identity {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.asked.store(true, Ordering::Relaxed);
+        self.certificate.clone()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.certificate.is_some()
+    }
 }
 
 impl Endpoint {
@@ -58,24 +102,13 @@ impl Endpoint {
         let server_name = ServerName::try_from(name.unwrap_or(server_name).to_owned())
             .map_err(|_| TlsConfigError::Name(server_name.to_owned()))?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let identity = Arc::new(Identity::new(credentials, &provider)?);
         let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-            .with_root_certificates(roots(ca_certificates)?);
-        let config = match (&credentials.client_certificate, &credentials.client_key) {
-            (Some(certificate), Some(key)) => {
-                let unusable =
-                    |error: &dyn std::fmt::Display| TlsConfigError::Identity(error.to_string());
-                let chain = CertificateDer::pem_slice_iter(certificate.expose().as_bytes())
-                    .collect::<Result<Vec<_>, _>>()
-                    .map_err(|error| unusable(&error))?;
-                let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
-                    .map_err(|_| unusable(&"the key is not in PEM form"))?;
-                config.with_client_auth_cert(chain, key).map_err(|error| unusable(&error))?
-            }
-            _ => config.with_no_client_auth(),
-        };
+            .with_root_certificates(roots(ca_certificates)?)
+            .with_client_cert_resolver(identity.clone());
         let connector = TlsConnector::from(Arc::new(config));
-        Ok(Self { host: host.to_owned(), port, server_name, connector })
+        Ok(Self { host: host.to_owned(), port, server_name, connector, identity })
     }
 
     /// Resolves, vets, dials, and shakes hands.
@@ -134,9 +167,38 @@ impl Endpoint {
                 }
                 cause => format!("the endpoint's certificate is not valid: {cause}"),
             },
-            _ => format!("the TLS handshake failed: {error}"),
+            _ => self.explain(format!("the TLS handshake failed: {error}")),
         })
     }
+
+    /// Adds to why a new connection ended what that may be about: whom the endpoint does not let in it
+    /// tells by an alert after the handshake (RFC 8446, section 4.4.2.4), or not at all.
+    pub(crate) fn explain(&self, reason: String) -> String {
+        if !self.asks_for_a_certificate() {
+            return reason;
+        }
+        let about = if self.identity.certificate.is_some() {
+            "it may not accept the drain's `client_certificate`"
+        } else {
+            "it asks for a client certificate and was shown none: set the credentials \
+             `client_certificate` and `client_key`"
+        };
+        format!("{reason}; {about}")
+    }
+
+    /// Whether the endpoint has asked for a client certificate.
+    pub(crate) fn asks_for_a_certificate(&self) -> bool {
+        self.identity.asked.load(Ordering::Relaxed)
+    }
+}
+
+/// What TLS itself says, if an error comes from it.
+pub(crate) fn cause_of<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a rustls::Error> {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    let mut io = chain.filter_map(|error| error.downcast_ref::<std::io::Error>());
+    io.find_map(|error| error.get_ref()?.downcast_ref())
 }
 
 fn peer(stream: &TlsStream<TcpStream>) -> Peer {

@@ -1,6 +1,8 @@
 //! What was tried on the way to an endpoint, step by step: a test of a drain shows it.
 
 use std::fmt::Display;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use serde::Serialize;
@@ -32,12 +34,24 @@ pub(crate) struct Trace {
     /// What was connected to, if that was done.
     #[serde(skip)]
     pub(crate) peer: Option<Peer>,
+    /// The request that is yet to be answered.
+    #[serde(skip)]
+    pub(crate) open_request: Option<OpenRequest>,
     /// A request was sent again at once, because the connection that it had been sent over had ended.
     #[serde(skip)]
     pub(crate) sent_again: bool,
     /// Lines of such requests.
     #[serde(skip)]
     pub(crate) repeated: usize,
+}
+
+/// A request that is on its way.
+#[derive(Debug)]
+pub(crate) struct OpenRequest {
+    /// All of it was taken from us to be sent.
+    pub(crate) taken: Arc<AtomicBool>,
+    pub(crate) length: usize,
+    pub(crate) begun: Instant,
 }
 
 /// The other end of a connection.
@@ -70,8 +84,18 @@ impl Trace {
         result
     }
 
+    /// Notes that what was being tried had no result in time.
+    pub(crate) fn gave_up(&mut self, detail: String, started: Instant) {
+        if let Some(request) = self.open_request.take()
+            && request.taken.load(Ordering::Relaxed)
+        {
+            self.tried(Step::Send, true, format!("{} bytes", request.length), request.begun);
+        }
+        self.tried(self.next(), false, detail, started);
+    }
+
     /// The step that comes next.
-    pub(crate) fn next(&self) -> Step {
+    fn next(&self) -> Step {
         match self.last() {
             None => Step::Resolve,
             Some(Step::Resolve) => Step::Connect,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientCertVerifierBuilder, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -106,10 +106,15 @@ impl ServerCertificate {
 
     /// A TLS server's configuration that wants client certificates of this authority.
     pub fn server_config_for_clients_of(&self, authority: &str) -> Result<Arc<ServerConfig>> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(authority.as_bytes())?)?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        self.config(WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build()?)
+        self.config(client_verifier(authority)?.build()?)
+    }
+
+    /// A TLS server's configuration that asks for such client certificates, and does without.
+    pub fn server_config_asking_for_clients_of(
+        &self,
+        authority: &str,
+    ) -> Result<Arc<ServerConfig>> {
+        self.config(client_verifier(authority)?.allow_unauthenticated().build()?)
     }
 
     fn config(&self, clients: Arc<dyn ClientCertVerifier>) -> Result<Arc<ServerConfig>> {
@@ -123,6 +128,13 @@ impl ServerCertificate {
             .with_single_cert(certificates, key)?;
         Ok(Arc::new(config))
     }
+}
+
+fn client_verifier(authority: &str) -> Result<ClientCertVerifierBuilder> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.as_bytes())?)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    Ok(WebPkiClientVerifier::builder_with_provider(roots.into(), provider))
 }
 
 fn owned(names: &[&str]) -> Vec<String> {

@@ -15,6 +15,7 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::TokioIo;
 use libdeflater::Decompressor;
+use rustls::ServerConfig;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinSet};
@@ -153,15 +154,32 @@ impl HttpsReceiver {
 
     /// Starts with this certificate on a listener.
     pub fn start_on(listener: TcpListener, certificate: &ServerCertificate) -> Result<Self> {
+        Self::start_tls(listener, certificate.server_config()?, &certificate.authority)
+    }
+
+    /// Starts with a certificate of its own authority, and lets in clients of this authority only.
+    pub async fn start_for_clients_of(authority: &str) -> Result<Self> {
+        let certificate = ServerCertificate::for_localhost()?;
+        let config = certificate.server_config_for_clients_of(authority)?;
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        Self::start_tls(listener, config, &certificate.authority)
+    }
+
+    /// Starts on a listener with this configuration of TLS, of whose certificate this is the authority.
+    pub fn start_tls(
+        listener: TcpListener,
+        config: Arc<ServerConfig>,
+        authority: &str,
+    ) -> Result<Self> {
         let address = listener.local_addr()?;
         let state = Shared(Arc::new(Mutex::new(State {
             requests: Vec::new(),
             script: Box::new(|_| Answer::status(200)),
         })));
-        let acceptor = TlsAcceptor::from(certificate.server_config()?);
+        let acceptor = TlsAcceptor::from(config);
         #[allow(clippy::disallowed_methods, reason = "it is aborted when the receiver is dropped")]
         let task = tokio::spawn(accept(listener, acceptor, state.clone())).abort_handle();
-        Ok(Self { address, authority: certificate.authority.clone(), state, task })
+        Ok(Self { address, authority: authority.to_owned(), state, task })
     }
 
     /// Where it listens.

@@ -161,15 +161,7 @@ impl TestCluster {
     /// Makes a cluster in a new folder within `parent`, which every account may pass through, and
     /// starts it with these settings (`name=value`).
     pub async fn start_in(parent: &Path, settings: &[&str]) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("spillway-pg-").tempdir_in(parent)?;
-        let account = if rustix::process::geteuid().is_root() {
-            let (uid, gid) = postgres_account()?;
-            std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid))?;
-            Some((uid, gid))
-        } else {
-            None
-        };
-        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
+        let (folder, account) = own_folder(parent)?;
         let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
         let mut cluster = Self { server: None, folder, account, settings };
         let mut initdb = cluster.command("initdb")?;
@@ -178,6 +170,32 @@ impl TestCluster {
         process::succeed(initdb, START).await?;
         cluster.start_again().await?;
         Ok(cluster)
+    }
+
+    /// A hot standby of this cluster, which runs: it follows whatever is committed.
+    pub async fn standby(&self) -> Result<Self> {
+        let (folder, account) = own_folder(&std::env::temp_dir())?;
+        let mut standby = Self { server: None, folder, account, settings: self.settings.clone() };
+        let mut copy = standby.command("pg_basebackup")?;
+        copy.args([
+            "--write-recovery-conf",
+            "--checkpoint=fast",
+            "--no-sync",
+            "--wal-method=stream",
+        ]);
+        copy.args(["--username=postgres", "--host"]).arg(self.folder.path());
+        copy.arg("--pgdata").arg(standby.data());
+        process::succeed(copy, START).await?;
+        standby.start_again().await?;
+        Ok(standby)
+    }
+
+    /// Makes a standby take its primary's place.
+    pub async fn promote(&mut self) -> Result<()> {
+        let mut promote = self.command("pg_ctl")?;
+        promote.arg("promote").arg("--pgdata").arg(self.data());
+        process::succeed(promote, START).await?;
+        Ok(())
     }
 
     /// The superuser's URL.
@@ -313,6 +331,20 @@ impl Drop for TestCluster {
             }
         }
     }
+}
+
+/// A new folder for a server, and the account that it runs under if that is another.
+fn own_folder(parent: &Path) -> Result<(TempDir, Option<(u32, u32)>)> {
+    let folder = tempfile::Builder::new().prefix("spillway-pg-").tempdir_in(parent)?;
+    let account = if rustix::process::geteuid().is_root() {
+        let (uid, gid) = postgres_account()?;
+        std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid))?;
+        Some((uid, gid))
+    } else {
+        None
+    };
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
+    Ok((folder, account))
 }
 
 /// A backend may have ended meanwhile.

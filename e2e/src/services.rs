@@ -30,8 +30,8 @@ pub enum Service {
     Intake,
 }
 
-/// The services over a database in a cluster of their own, with the organization `acme`, its owner
-/// Ada Lovelace, the environment `production` and the app `web`.
+/// The services over a database in a cluster of their own, with the organization `acme` and its owner
+/// Ada Lovelace; in most tests also with the environment `production` and the app `web`.
 #[derive(Debug)]
 pub struct Services {
     running: Vec<(Service, Process)>,
@@ -44,6 +44,13 @@ pub struct Services {
 impl Services {
     /// Makes database and keys, starts the services, and creates the app with this image.
     pub async fn with_app(image: &str) -> Result<Self> {
+        let services = Self::only(&[Service::Api, Service::Edge, Service::Worker]).await?;
+        services.cli().create_app(image).await?;
+        Ok(services)
+    }
+
+    /// Makes database and keys, and starts these services, the API among them. There is no environment.
+    pub async fn only(to_start: &[Service]) -> Result<Self> {
         let folder = public_folder()?;
         let database = TestDatabase::of_own_cluster(TestCluster::start().await?).await?;
         let [api_port, ssh_port] = [free_port()?, free_port()?];
@@ -53,12 +60,11 @@ impl Services {
         cli.run(&["keys", "create", "--dir", &keys]).await?;
         let url = services.database.admin_url().to_owned();
         cli.run(&["migrate", "--database-url", &url, "--keys-dir", &keys]).await?;
-        for service in [Service::Api, Service::Edge, Service::Worker] {
+        for &service in to_start {
             services.start(service).await?;
         }
         let api = format!("http://127.0.0.1:{api_port}");
         cli.sign_in_as_owner(["--database-url", &url], &api).await?;
-        cli.create_app(image).await?;
         Ok(services)
     }
 

@@ -164,6 +164,30 @@ impl Store {
         .await?)
     }
 
+    /// Deletes at most so many refused lines of a drain that was deleted; false if there is no such drain.
+    pub async fn forget_lines_of_a_deleted_drain(&self, most: i64) -> Result<bool, StoreError> {
+        Ok(sqlx::query_scalar(
+            "with deleted as materialized (
+                 select drain_id from deleted_drains order by drain_id limit 1
+             ), old as (
+                 select r.id from rejected_lines r
+                 where r.drain_id = (select drain_id from deleted)
+                 limit $1 for update skip locked
+             ), gone as (
+                 delete from rejected_lines r using old where r.id = old.id
+             ), done as (
+                 delete from deleted_drains where drain_id = (select drain_id from deleted)
+                     and not exists (
+                         select from rejected_lines r
+                         where r.drain_id = (select drain_id from deleted))
+             )
+             select exists (select from deleted)",
+        )
+        .bind(most)
+        .fetch_one(&self.pool)
+        .await?)
+    }
+
     /// A line was refused again. Only the drain's owner says so.
     pub async fn line_refused_again(
         &self,

@@ -4,13 +4,16 @@
 //! what is secret to a drain is masked in what is quoted of it.
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use destinations::Credentials;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{
@@ -29,16 +32,20 @@ use super::{Failure, Remedy};
 use crate::batch::Batch;
 use crate::egress::Egress;
 use crate::tls::{Endpoint, TlsConfigError};
-use crate::trace::{Step, Trace};
+use crate::trace::{OpenRequest, Step, Trace};
 
+mod outgoing;
 mod packer;
 mod posting;
+
+use outgoing::Outgoing;
 
 pub(crate) use packer::pack;
 pub(crate) use posting::Posting;
 
 const REQUEST_DEADLINE: Duration = Duration::from_mins(1);
 const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
+const DRIVER_ENDS_WITHIN: Duration = Duration::from_millis(200);
 const ANSWER_LIMIT: usize = 4096;
 /// The part of an answer that goes into an error message.
 const QUOTE_LIMIT: usize = 300;
@@ -84,9 +91,9 @@ pub(crate) struct HttpClient {
 }
 
 struct Connection {
-    sender: SendRequest<Full<Bytes>>,
+    sender: SendRequest<Outgoing>,
     // Moves the bytes; ends when this is dropped.
-    _driver: JoinSet<()>,
+    driver: JoinSet<hyper::Result<()>>,
 }
 
 impl HttpClient {
@@ -229,7 +236,8 @@ impl HttpClient {
         trace: &mut Trace,
     ) -> Result<Answer, Failure> {
         let length = request.body().len();
-        let mut request = request.map(Full::new);
+        let taken = Arc::new(AtomicBool::new(false));
+        let mut request = request.map(|body| Outgoing::new(body, taken.clone()));
         for (name, value) in &self.headers {
             // The request's own are the stronger ones.
             request.headers_mut().entry(name).or_insert_with(|| value.clone());
@@ -246,6 +254,7 @@ impl HttpClient {
             None => self.connect(trace).await?,
         };
         let started = Instant::now();
+        trace.open_request = Some(OpenRequest { taken, length, begun: started });
         let answered = connection.sender.send_request(request.clone()).await;
         let response: Response<_> = match answered {
             Ok(response) => response,
@@ -253,13 +262,18 @@ impl HttpClient {
             Err(_) if was_reused => {
                 trace.sent_again = true;
                 connection = self.connect(trace).await?;
-                connection.sender.send_request(request).await.map_err(|error| broken(&error))?
+                match connection.sender.send_request(request).await {
+                    Ok(response) => response,
+                    Err(error) => return Err(self.broken(connection, &error).await),
+                }
             }
             Err(error) => {
-                trace.tried(Step::Send, false, error.to_string(), started);
-                return Err(broken(&error));
+                let failure = self.broken(connection, &error).await;
+                trace.tried(Step::Send, false, failure.message.clone(), started);
+                return Err(failure);
             }
         };
+        trace.open_request = None;
         trace.tried(Step::Send, true, format!("{length} bytes"), started);
         let (head, body) = response.into_parts();
         self.take_cookies(&head.headers);
@@ -307,9 +321,22 @@ impl HttpClient {
             .await
             .map_err(|error| retry(format!("HTTP cannot be spoken: {error}")))?;
         let mut tasks = JoinSet::new();
-        // Its error is the request's, too.
-        tasks.spawn(async move { drop(driver.await) });
-        Ok(Connection { sender, _driver: tasks })
+        tasks.spawn(driver);
+        Ok(Connection { sender, driver: tasks })
+    }
+
+    /// Why a new connection gave no answer.
+    async fn broken(&self, mut connection: Connection, error: &hyper::Error) -> Failure {
+        let mut reason = said_by(error);
+        if error.is_canceled() {
+            // It ended before it took the request, and has kept to itself why.
+            let ended = timeout(DRIVER_ENDS_WITHIN, connection.driver.join_next()).await;
+            if let Ok(Some(Ok(Err(cause)))) = ended {
+                reason = said_by(&cause);
+            }
+        }
+        let message = format!("the connection to the endpoint broke: {reason}");
+        retry(self.endpoint.explain(message)).in_doubt()
     }
 
     /// What the status of an answer means.
@@ -320,6 +347,9 @@ impl HttpClient {
                 (Remedy::Park, ": redirects are not followed, so set the URL to its target")
             }
             401 | 403 => (Remedy::Park, ": check the drain's credentials"),
+            400 if self.is_about_the_certificate(answer) => {
+                return Err(Failure::new(Remedy::Park, self.endpoint.explain(self.said(answer))));
+            }
             404 => (Remedy::Park, ": check the drain's URL"),
             402 | 405 | 407 | 410 | 415 | 421 | 451 => {
                 (Remedy::Park, ": that is about the drain, not about its lines")
@@ -330,6 +360,13 @@ impl HttpClient {
             _ => (Remedy::Retry(None), ""),
         };
         Err(Failure::new(remedy, format!("{}{advice}", self.said(answer))))
+    }
+
+    /// nginx lets in who shows no client certificate, or a wrong one, and then refuses each request
+    /// (nginx.org, `ngx_http_ssl_module`, "Error Processing").
+    fn is_about_the_certificate(&self, answer: &Answer) -> bool {
+        let says = |text: &[u8]| answer.body.windows(text.len()).any(|part| part == text);
+        self.endpoint.asks_for_a_certificate() && says(b"SSL certificate")
     }
 
     /// What the endpoint answered, in words.
@@ -384,8 +421,15 @@ fn retry(message: String) -> Failure {
     Failure::new(Remedy::Retry(None), message)
 }
 
-fn broken(error: &hyper::Error) -> Failure {
-    retry(format!("the connection to the endpoint broke: {error}")).in_doubt()
+/// An error with its causes.
+fn said_by(error: &hyper::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 /// Seconds only: the form with a date depends on two clocks.

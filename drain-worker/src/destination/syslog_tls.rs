@@ -152,7 +152,9 @@ impl SyslogTls {
         Ok(())
     }
 
-    fn lost(&mut self, remedy: Remedy, message: impl Into<String>) -> Failure {
+    fn lost(&mut self, remedy: Remedy, reason: String) -> Failure {
+        let is_new = self.connection.as_ref().is_some_and(|connection| connection.confirmed == 0);
+        let message = if is_new { self.endpoint.explain(reason) } else { reason };
         self.connection = None;
         self.unconfirmed.clear();
         Failure::new(remedy, message)

@@ -1,5 +1,6 @@
 //! Notices by e-mail, through the operator's SMTP server.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use lettre::message::Mailbox;
@@ -7,8 +8,11 @@ use lettre::message::header::ContentType;
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 use model::{Secret, Timestamp};
+use rustls::CertificateError;
 use store::notices::ClaimedNotice;
 use url::Url;
+
+use crate::tls;
 
 /// Of each command's answer.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -21,6 +25,12 @@ pub enum SmtpError {
     /// The URL is not one of a mail server. It may hold a password, so it is not shown.
     #[error("--smtp-url must be smtps://USER:PASSWORD@HOST:465, or smtp://... with ?tls=required")]
     Url,
+    /// The password would be sent so that others can read it.
+    #[error(
+        "--smtp-url has a password, which would be sent in the clear: use smtps://..., or add \
+         ?tls=required"
+    )]
+    InTheClear,
     /// The sender is no address.
     #[error("--smtp-from must be an e-mail address, or `Name <address>`")]
     From,
@@ -39,6 +49,9 @@ impl Mailer {
     pub(crate) fn new(url: &Secret<String>, from: &str) -> Result<Self, SmtpError> {
         let from: Mailbox = from.parse().map_err(|_| SmtpError::From)?;
         let parsed = Url::parse(url.expose()).map_err(|_| SmtpError::Url)?;
+        if parsed.password().is_some() && !is_encrypted(&parsed) && !is_this_machine(&parsed) {
+            return Err(SmtpError::InTheClear);
+        }
         let mut builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(url.expose())
             .map_err(|_| SmtpError::Url)?
             .timeout(Some(DEADLINE));
@@ -68,7 +81,7 @@ impl Mailer {
         if SIGN_IN.contains(&code.as_str()) {
             return Err(format!("the operator's SMTP server lets the worker not sign in ({code})"));
         }
-        Err(self.masked(&error.to_string()))
+        Err(self.masked(&words(&error)))
     }
 
     fn masked(&self, text: &str) -> String {
@@ -76,6 +89,48 @@ impl Mailer {
             Some(password) => text.replace(password.as_str(), "***"),
             None => text.to_owned(),
         }
+    }
+}
+
+fn is_encrypted(url: &Url) -> bool {
+    let is_required = url.query_pairs().any(|(name, value)| name == "tls" && value == "required");
+    url.scheme() == "smtps" || is_required
+}
+
+fn is_this_machine(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let literal = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || literal.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+/// Why a mail was not sent, for who cannot see the operator's settings, and for the operator.
+fn words(error: &lettre::transport::smtp::Error) -> String {
+    let server = "the operator's SMTP server";
+    let text = error.to_string();
+    if error.is_client() && text.contains("STARTTLS") {
+        return format!(
+            "{server} offers no STARTTLS, without which --smtp-url (tls=required) lets nothing be sent"
+        );
+    }
+    let Some(cause) = tls::cause_of(error) else { return format!("{server}: {text}") };
+    match cause {
+        rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => format!(
+            "the certificate of {server} is not signed by an authority that the worker's system \
+             trusts"
+        ),
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => format!("the certificate of {server} is not for the name in --smtp-url"),
+        rustls::Error::InvalidCertificate(cause) => {
+            format!("the certificate of {server} is not valid: {cause}")
+        }
+        rustls::Error::InvalidMessage(_) => format!(
+            "{server} does not begin with TLS on this port: --smtp-url may have to be smtp:// with \
+             ?tls=required"
+        ),
+        cause => format!("TLS with {server} failed: {cause}"),
     }
 }
 
@@ -138,6 +193,22 @@ mod tests {
             assert!(!error.contains("hunter2"), "{error}");
         }
         assert!(matches!(mailer("smtp://a", "nobody"), Err(SmtpError::From)));
+    }
+
+    #[tokio::test]
+    async fn a_password_is_sent_over_tls_or_on_this_machine() {
+        let mailer_of = |url: &str| mailer(url, "spillway@example.com");
+        for bad in ["smtp://u:hunter2@mail.example.com", "smtp://u:hunter2@10.0.0.1:587"] {
+            assert!(matches!(mailer_of(bad), Err(SmtpError::InTheClear)), "{bad}");
+            let opportunistic = format!("{bad}?tls=opportunistic");
+            assert!(matches!(mailer_of(&opportunistic), Err(SmtpError::InTheClear)), "{bad}");
+            assert!(mailer_of(&format!("{bad}?tls=required")).is_ok(), "{bad}");
+        }
+        for good in
+            ["smtp://u:hunter2@127.0.0.1:25", "smtp://u:hunter2@[::1]", "smtp://u:p@localhost"]
+        {
+            assert!(mailer_of(good).is_ok(), "{good}");
+        }
     }
 
     #[tokio::test]

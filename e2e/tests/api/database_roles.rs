@@ -154,6 +154,7 @@ async fn worker_sees_no_user_no_key_no_variable_and_changes_no_record() -> Resul
                 "insert into stream.fences (appender_id) values (gen_random_uuid())",
                 "update activity set detail = ''",
                 "update activity set actor = 'somebody else'",
+                "insert into deleted_drains (drain_id) values (gen_random_uuid())",
                 "insert into activity (actor_id) values (gen_random_uuid())",
                 "delete from activity",
                 "update notice_settings set emails = '{}'",

@@ -14,28 +14,6 @@ fn delivered(sink: &TlsSink) -> Result<Vec<Delivered>> {
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_shown_to_who_wants_one() -> Result<()> {
-    let authority = CertificateAuthority::new()?;
-    let client = authority.issue(&["spillway"])?;
-    let sink = TlsSink::start_for_clients_of(&authority.pem()).await?;
-    let world = World::new().await?;
-    let destination = json!({
-        "host": "localhost", "port": sink.address().port(), "ca_certificates": sink.authority()
-    });
-    let without = world.drain("syslog_tls_tcp", destination.clone(), json!({})).await?;
-    let identity = json!({ "client_certificate": client.certificate, "client_key": client.key });
-    let with = world.drain("syslog_tls_tcp", destination, identity).await?;
-    let _worker = world.worker()?;
-    let mut session = world.session();
-    world.append(&[session.numbered(0..3), session.ended()]).await?;
-    world.state_until(with, "all", |state| state.delivered == 4).await?;
-    world.state_until(without, "the refusal", |state| state.failing).await?;
-    assert_eq!(world.state(without).await?.delivered, 0);
-    assert_eq!(sink.count(), 4);
-    Ok(())
-}
-
-#[tokio::test]
 async fn a_receiver_that_ends_in_mid_stream_costs_no_line() -> Result<()> {
     for ending in [Ending::CloseNotify, Ending::Fin, Ending::Reset] {
         let world = World::new().await?;

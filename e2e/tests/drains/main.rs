@@ -23,11 +23,14 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 mod activity;
+mod client_certificates;
 mod concurrency;
 mod content;
+mod deletion;
 mod destinations;
 mod disconnects;
 mod lines;
+mod mail;
 mod memory;
 mod notices;
 mod options;

@@ -12,13 +12,13 @@ use serde_json::Value;
 
 use crate::{DEADLINE, World, kill};
 
-const ALLOW: [&str; 2] = ["--drain-allow-network", "127.0.0.0/8,::1/128"];
-const FROM: [&str; 2] = ["--smtp-from", "Spillway <spillway@example.com>"];
+pub(crate) const ALLOW: [&str; 2] = ["--drain-allow-network", "127.0.0.0/8,::1/128"];
+pub(crate) const FROM: [&str; 2] = ["--smtp-from", "Spillway <spillway@example.com>"];
 const SOON: [&str; 2] = ["--drain-failing-after-seconds", "1"];
 
 impl World {
     /// Sets whom to tell; the webhook is signed with 24 times this byte.
-    async fn notify(
+    pub(crate) async fn notify(
         &self,
         webhook: Option<&str>,
         secret: Option<u8>,
@@ -37,15 +37,24 @@ impl World {
 
     /// Starts a worker that trusts the receiver of webhooks as the system would.
     fn telling_worker(&self, receiver: &HttpsReceiver, arguments: &[&str]) -> Result<Process> {
-        let authority = self.folder.path().join("webhook-ca.pem");
-        std::fs::write(&authority, receiver.authority())?;
+        self.worker_of_system(receiver.authority(), arguments)
+    }
+
+    /// Starts a worker on a system that trusts this authority, and no other.
+    pub(crate) fn worker_of_system(
+        &self,
+        authority_pem: &str,
+        arguments: &[&str],
+    ) -> Result<Process> {
+        let authority = self.folder.path().join("system-ca.pem");
+        std::fs::write(&authority, authority_pem)?;
         let mut command = self.worker_command(&[&SOON[..], arguments].concat())?;
         command.env("SSL_CERT_FILE", authority).env_remove("SSL_CERT_DIR");
         Process::start(command, &self.log())
     }
 
     /// Errors of notices, and how many are neither delivered nor given up.
-    async fn notices(&self) -> Result<(Vec<String>, i64)> {
+    pub(crate) async fn notices(&self) -> Result<(Vec<String>, i64)> {
         let errors = "select distinct last_error from notices where last_error is not null";
         let errors = self.admin.query(errors, &[]).await?.iter().map(|row| row.get(0)).collect();
         let left =

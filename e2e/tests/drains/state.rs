@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{DEADLINE, World};
 
-async fn user(world: &World) -> Result<Id<User>> {
+pub(crate) async fn user(world: &World) -> Result<Id<User>> {
     let user = Id::generate();
     let insert = format!(
         "insert into users (id, email, name, password_hash) values ('{user}', 'a', 'a', '')"

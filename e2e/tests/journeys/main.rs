@@ -3,4 +3,5 @@
 
 mod faults;
 mod life_of_the_platform;
+mod verification;
 mod whole_path;

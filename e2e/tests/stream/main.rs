@@ -25,6 +25,7 @@ mod order;
 mod partitions;
 mod reading;
 mod roles;
+mod standby;
 
 /// Far more than anything here takes.
 const DEADLINE: Duration = Duration::from_mins(1);

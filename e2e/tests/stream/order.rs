@@ -23,7 +23,11 @@ const TRANSACTIONS: usize = 30;
 
 /// Appends blocks in transactions that begin, insert and commit with random pauses in between, and now and
 /// then give up. Answers the ids that were committed.
-async fn append_late(client: Client, environment: Id<Environment>, seed: u64) -> Result<Vec<Uuid>> {
+pub(crate) async fn append_late(
+    client: Client,
+    environment: Id<Environment>,
+    seed: u64,
+) -> Result<Vec<Uuid>> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut appender = Appender::new(environment);
     let mut committed = Vec::new();
@@ -47,7 +51,11 @@ async fn append_late(client: Client, environment: Id<Environment>, seed: u64) ->
     Ok(committed)
 }
 
-async fn insert(client: &Client, environment: Id<Environment>, block: &Block) -> Result<()> {
+pub(crate) async fn insert(
+    client: &Client,
+    environment: Id<Environment>,
+    block: &Block,
+) -> Result<()> {
     client
         .execute(
             "insert into stream.blocks (id, made_at, environment_id, header, payload) \
