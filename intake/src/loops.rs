@@ -16,10 +16,13 @@ use crate::sources::Source;
 /// The field that the mark is in; ways in may put something and a dot in front.
 const HOP: &str = "hop";
 
+/// Each environment's drains, by their marks.
+type Marks = HashMap<(Id<Environment>, String), Id<Drain>>;
+
 /// The drains there are, and lines of theirs that came back. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Loops {
-    drains: Arc<RwLock<HashMap<(Id<Environment>, String), Id<Drain>>>>,
+    drains: Arc<RwLock<Marks>>,
     back: Arc<Mutex<HashMap<Id<Drain>, DrainLoop>>>,
     counts: Counts,
 }

@@ -68,9 +68,9 @@ pub(crate) struct Sources {
 
 #[derive(Debug, Default)]
 struct All {
-    by_id: HashMap<Id<LogSource>, Arc<Source>>,
-    by_key: HashMap<String, Arc<Source>>,
-    by_certificate: HashMap<Vec<u8>, Arc<Source>>,
+    ids: HashMap<Id<LogSource>, Arc<Source>>,
+    keys: HashMap<String, Arc<Source>>,
+    certificates: HashMap<Vec<u8>, Arc<Source>>,
 }
 
 impl Source {
@@ -161,7 +161,7 @@ impl Sources {
         *looked_at = Some(Instant::now());
         self.loops.know(self.store.intake_drains().await?);
         let rows = self.store.intake_sources().await?;
-        let before = self.read(|all| all.by_id.clone());
+        let before = self.read(|all| all.ids.clone());
         let mut all = All::default();
         for row in rows {
             let source = match before.get(&row.id) {
@@ -169,14 +169,14 @@ impl Sources {
                 _ => Arc::new(Source::new(row)),
             };
             let row = &source.row;
-            all.by_key.insert(row.token.key.clone(), source.clone());
+            all.keys.insert(row.token.key.clone(), source.clone());
             if let Some((token, _)) = &row.previous_token {
-                all.by_key.insert(token.key.clone(), source.clone());
+                all.keys.insert(token.key.clone(), source.clone());
             }
             for certificate in &row.client_certificates {
-                all.by_certificate.insert(certificate.clone(), source.clone());
+                all.certificates.insert(certificate.clone(), source.clone());
             }
-            all.by_id.insert(row.id, source);
+            all.ids.insert(row.id, source);
         }
         *self.all.write().unwrap_or_else(PoisonError::into_inner) = all;
         Ok(())
@@ -208,7 +208,7 @@ impl Sources {
             self.counts.unknown();
             return Err(Refused::UnknownToken);
         };
-        let find = || self.read(|all| all.by_key.get(key).cloned());
+        let find = || self.read(|all| all.keys.get(key).cloned());
         let fits = |found: &Option<Arc<Source>>| {
             found.as_ref().is_some_and(|source| source.row.opens(token))
         };
@@ -230,7 +230,7 @@ impl Sources {
     /// The source of a client certificate, in DER. A refusal is counted.
     pub(crate) async fn by_certificate(&self, der: &[u8]) -> Result<Arc<Source>, Refused> {
         let hash = Sha256::digest(der).to_vec();
-        let find = || self.read(|all| all.by_certificate.get(&hash).cloned());
+        let find = || self.read(|all| all.certificates.get(&hash).cloned());
         let mut found = find();
         if found.is_none() && self.look_again().await {
             found = find();

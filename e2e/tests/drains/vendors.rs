@@ -398,7 +398,11 @@ async fn syslog_vendors_get_lines_that_end_in_lf_with_their_token() -> Result<()
         ("syslog_tls_tcp", "<134>1 ", " seq=\"0\"] 0a1b2c3d-token line 0 of the session"),
         ("papertrail", "<134>1 ", " seq=\"0\"] line 0 of the session"),
         ("solarwinds", "<134>1 ", " seq=\"0\"][0a1b2c3d-token@41058] line 0 of the session"),
-        ("insightops", "0a1b2c3d-token {\"id\":", "\"message\":\"line 0 of the session\",\"hop\":\""),
+        (
+            "insightops",
+            "0a1b2c3d-token {\"id\":",
+            "\"message\":\"line 0 of the session\",\"hop\":\"",
+        ),
     ] {
         let world = World::new().await?;
         let sink = TlsSink::start().await?;
