@@ -159,9 +159,8 @@ impl Assembler {
         if let Some(open) = self.joined.open.get_mut(&key) {
             let fits = open.text.len() + text.len() < self.wanted.cuts.limit;
             let follows = record.at.since(open.last_at) < APART;
-            if open.continued && fits
-                || !open.continued && fits && follows && !start.is_match(&text)
-            {
+            let goes_on = open.continued || follows && !start.is_match(&text);
+            if fits && goes_on {
                 let before = open.text.len();
                 if !open.continued {
                     open.text.push(b'\n');
