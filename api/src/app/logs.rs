@@ -46,8 +46,6 @@ const SEARCH_TIME: Duration = Duration::from_millis(250);
 /// Bytes that it unpacks, and answers.
 const UNPACKED: usize = 32 << 20;
 const ANSWERED: usize = 4 << 20;
-/// Headers that it reads at a time.
-const HEADS: u32 = 256;
 /// Blocks, and bytes of them, that it reads at a time.
 const BLOCKS: usize = 16;
 const BLOCK_BYTES: usize = 1 << 20;
@@ -169,8 +167,8 @@ pub(crate) async fn page(
     let mut got_further = false;
     while !is_through && !room.is_used_up() && Instant::now() < deadline {
         let search = search(&filter, &extent, reached, backwards);
-        let heads = stream.heads(environment, &search, HEADS).await.map_err(failed)?;
-        is_through = heads.len() < HEADS as usize;
+        let heads = stream.heads(environment, &search).await.map_err(failed)?;
+        is_through = heads.len() < Head::MOST;
         let last = heads.last().map(|head| head.position);
         let heads: Vec<Head> = heads.into_iter().filter(|head| is_wanted(&filter, head)).collect();
         let mut rest = &heads[..];

@@ -225,14 +225,13 @@ impl PostgresStream {
         self.inner.readers.extent(environment).await
     }
 
-    /// So many blocks, without their records, within an [`Extent`].
+    /// The first [`Head::MOST`] blocks that are found within an [`Extent`], without their records.
     pub async fn heads(
         &self,
         environment: Id<Environment>,
         search: &Search,
-        most: u32,
     ) -> Result<Vec<Head>, ReadError> {
-        self.inner.readers.heads(environment, search, most).await
+        self.inner.readers.heads(environment, search).await
     }
 
     /// The blocks that were found, in the same order; without those that are not kept any more. All of them are

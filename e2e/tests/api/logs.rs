@@ -72,7 +72,7 @@ impl<'a> Logs<'a> {
     fn session(&self, app: &Writer) -> Writer {
         let mut writer = self.writer(Source::EphemeralSession);
         let origin = Arc::make_mut(&mut writer.origin);
-        origin.app = app.origin.app.clone();
+        origin.app.clone_from(&app.origin.app);
         origin.session = Some(SessionTag {
             id: Id::generate(),
             user: Id::generate(),

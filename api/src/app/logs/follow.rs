@@ -116,8 +116,10 @@ impl Following {
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let events = self.events.clone();
-            // The stream keeps what it has read where another arm wins.
+            // In this order, so that it begins with where it is. The stream keeps what it has read where
+            // another arm wins.
             let told = tokio::select! {
+                biased;
                 () = events.closed() => return Ended::Reader,
                 _ = heartbeat.tick() => {
                     if !self.may_go_on().await {

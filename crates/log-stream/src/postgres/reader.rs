@@ -3,6 +3,7 @@
 //! Invariant: a page ends before the first block whose transaction id is not below every
 //! transaction still open that appends, because one of those may yet add a block in front of it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -66,6 +67,8 @@ struct Reader {
     session: Session,
     page: Statement,
     settled_below: Statement,
+    /// Those that not every reader needs.
+    others: HashMap<&'static str, Statement>,
 }
 
 /// Blocks that follow one another, and what is after them.
@@ -102,7 +105,7 @@ impl Readers {
         let (xid, seq) = (from.xid.to_string(), from.seq.cast_signed());
         let environment_id = environment.uuid();
         let (bytes, count) = (i64::from(self.page_bytes), i64::from(PAGE_BLOCKS));
-        let Reader { session, page: statement, settled_below: ask } = &lease.reader;
+        let Reader { session, page: statement, settled_below: ask, .. } = &lease.reader;
         let mut settled_below = "0".to_owned();
         let page = loop {
             let parameters: [&(dyn ToSql + Sync); 7] =
@@ -200,7 +203,7 @@ impl Readers {
                 let session = self.dialer.dial().await?;
                 let page = session.prepare(PAGE).await?;
                 let settled_below = session.prepare(SETTLED_BELOW).await?;
-                Reader { session, page, settled_below }
+                Reader { session, page, settled_below, others: HashMap::new() }
             }
         };
         Ok(Lease { reader, _permit: permit })
@@ -219,8 +222,21 @@ pub(super) struct Lease<'a> {
 }
 
 impl Lease<'_> {
-    pub(super) const fn session(&self) -> &Session {
-        &self.reader.session
+    /// Runs a statement, which the connection remembers: there may be many partitions to plan for.
+    pub(super) async fn query(
+        &mut self,
+        statement: &'static str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Failure> {
+        let Reader { session, others, .. } = &mut self.reader;
+        let prepared = if let Some(prepared) = others.get(statement) {
+            prepared.clone()
+        } else {
+            let prepared = session.prepare(statement).await?;
+            others.insert(statement, prepared.clone());
+            prepared
+        };
+        session.query(&prepared, parameters).await
     }
 }
 

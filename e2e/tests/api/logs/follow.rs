@@ -32,15 +32,15 @@ impl Events {
     async fn event(&mut self) -> Result<Option<Value>> {
         let event = loop {
             if let Some((event, rest)) = self.buffer.split_once("\n\n") {
-                let event = event.to_owned();
-                self.buffer = rest.to_owned();
+                let (event, end) = (event.to_owned(), self.buffer.len() - rest.len());
+                self.buffer.drain(..end);
                 break event;
             }
             let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await??;
             self.buffer.push_str(std::str::from_utf8(&chunk.context("it ended")?)?);
         };
         let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name));
-        self.last_id = field("id: ").context("an id")?.to_owned();
+        field("id: ").context("an id")?.clone_into(&mut self.last_id);
         Ok(field("data: ").map(serde_json::from_str).transpose()?)
     }
 
