@@ -25,7 +25,7 @@ async fn nothing_shown_is_missing_after_an_attack_and_the_check_finds_what_is_ta
     let folder = tempfile::tempdir()?;
     let evidence = path(folder.path())?;
     let load = ["--bulk", "2", "--sessions", "4"];
-    let attack = ["--minutes", "0.6", "--seed", "90", "--evidence", evidence];
+    let attack = ["--minutes", "0.5", "--seed", "90", "--evidence", evidence];
     let run = chaos(&[&attack[..], &load].concat()).await?;
     let said = run.text();
     println!("{}{said}", run.error_text());
