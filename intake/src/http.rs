@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::http::Method;
 use actix_web::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use actix_web::middleware::DefaultHeaders;
 use actix_web::web::{self, ServiceConfig};
@@ -197,11 +198,13 @@ fn routes(config: &mut ServiceConfig) {
         .service(at("/v1/logs").route(web::post().to(otlp::post)))
         .service(at("/loki/api/v1/push").route(web::post().to(loki::post)));
     for path in ["", "/event", "/event/1.0"] {
-        let path = format!("/services/collector{path}");
-        config.service(at(&path).route(web::post().to(splunk::events)));
+        let resource = at(&format!("/services/collector{path}"));
+        let resource = resource.route(web::post().to(splunk::events));
+        config.service(resource.route(web::method(Method::OPTIONS).to(splunk::options)));
     }
     for path in ["/services/collector/raw", "/services/collector/raw/1.0"] {
-        config.service(at(path).route(web::post().to(splunk::raw)));
+        let resource = at(path).route(web::post().to(splunk::raw));
+        config.service(resource.route(web::method(Method::OPTIONS).to(splunk::options)));
     }
     for path in ["/services/collector/health", "/services/collector/health/1.0"] {
         let resource = at(path).route(web::get().to(splunk::health));

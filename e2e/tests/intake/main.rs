@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 mod docker;
 mod syslog;
+mod http;
 
 /// Far more than anything here takes.
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -98,6 +99,9 @@ impl World {
         let mut command = Command::new(e2e::platform::binary("spillway-intake")?);
         command.args(["--intake-database-url", &self.database.intake_url()?]);
         command.args(["--log", "info,intake=debug"]).args(arguments);
+        if !arguments.contains(&"--intake-http-listen") {
+            command.args(["--intake-http-listen", "127.0.0.1:0"]);
+        }
         Process::start(command, &self.log())
     }
 

@@ -6,7 +6,9 @@ use actix_web::HttpRequest;
 use actix_web::http::header::AUTHORIZATION;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use tokio::time::timeout;
 
+use super::take::DEADLINE;
 use super::{Refusal, Shared};
 use crate::sources::{Source, is_token};
 
@@ -18,8 +20,12 @@ pub(super) async fn source(shared: &Shared, request: &HttpRequest) -> Result<Arc
         return Err(Refusal::NoToken);
     };
     let sources = shared.intake.sources.clone();
-    let found = shared.elsewhere(async move { sources.by_token(&token).await }).await?;
-    found.map_err(Refusal::Token)
+    let found = async move { timeout(DEADLINE, sources.by_token(&token)).await };
+    match shared.elsewhere(found).await? {
+        Ok(found) => found.map_err(Refusal::Token),
+        // One that is not known is asked for, and the database does not answer.
+        Err(_) => Err(Refusal::Busy),
+    }
 }
 
 /// The token as `Bearer`, as Splunk's senders have it, or as Basic's password or user name.

@@ -43,7 +43,7 @@ pub(super) struct Outcome {
 
 /// The lines of a request as they are read.
 pub(super) struct Lines {
-    lines: Vec<LogLine>,
+    good: Vec<LogLine>,
     outcome: Outcome,
     bytes: usize,
     limit: usize,
@@ -57,7 +57,7 @@ impl Lines {
     /// None yet; they may take this many bytes, and take them of what the request holds.
     pub(super) const fn new(limit: usize, held: Held) -> Self {
         Self {
-            lines: Vec::new(),
+            good: Vec::new(),
             outcome: Outcome { accepted: 0, refused: Vec::new(), refused_count: 0 },
             bytes: 0,
             limit,
@@ -71,7 +71,7 @@ impl Lines {
     pub(super) fn push(&mut self, line: LogLine) {
         if self.take(LINE_BYTES + line.text.len() + line.fields.packed().len()) {
             self.outcome.accepted += 1;
-            self.lines.push(line);
+            self.good.push(line);
         }
     }
 
@@ -98,7 +98,7 @@ impl Lines {
     pub(super) fn finish(self) -> Result<(Vec<LogLine>, Outcome, Held), Refusal> {
         match self.full {
             Some(refusal) => Err(refusal),
-            None => Ok((self.lines, self.outcome, self.held)),
+            None => Ok((self.good, self.outcome, self.held)),
         }
     }
 

@@ -114,7 +114,9 @@ fn read_entry(entry: Bytes, labels: &[(String, String)], lines: &mut Lines) {
     for label in &entry.structured_metadata {
         gathered.note(&label.name, &label.value);
     }
-    labels.iter().for_each(|(name, value)| gathered.note(name, value));
+    for (name, value) in labels {
+        gathered.note(name, value);
+    }
     lines.push(gathered.finish());
 }
 
@@ -186,9 +188,13 @@ fn read_value(
     if let Some(metadata) = metadata {
         let metadata: BTreeMap<String, String> =
             serde_json::from_str(metadata.get()).map_err(|_| SHAPE)?;
-        metadata.iter().for_each(|(name, value)| gathered.note(name, value));
+        for (name, value) in &metadata {
+            gathered.note(name, value);
+        }
     }
-    labels.iter().for_each(|(name, value)| gathered.note(name, value));
+    for (name, value) in labels {
+        gathered.note(name, value);
+    }
     Ok(gathered)
 }
 

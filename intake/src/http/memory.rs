@@ -27,7 +27,9 @@ pub(super) struct Memory {
 /// What a request holds of it, given back when this is dropped.
 pub(super) struct Held {
     of: [Arc<Semaphore>; 2],
-    permits: Vec<OwnedSemaphorePermit>,
+    permits: [Option<OwnedSemaphorePermit>; 2],
+    bytes: usize,
+    kib: usize,
 }
 
 impl Memory {
@@ -56,18 +58,28 @@ impl Memory {
             *kept = Arc::downgrade(&share);
             share
         });
-        Held { of: [share, self.all.clone()], permits: Vec::new() }
+        Held { of: [share, self.all.clone()], permits: [None, None], bytes: 0, kib: 0 }
     }
 }
 
 impl Held {
     /// Holds this many bytes more.
     pub(super) fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
-        let permits = u32::try_from(bytes.div_ceil(1024)).map_err(|_| Refusal::Busy)?;
-        for semaphore in &self.of {
-            let permit = semaphore.clone().try_acquire_many_owned(permits);
-            self.permits.push(permit.map_err(|_| Refusal::Busy)?);
+        self.bytes += bytes;
+        let missing = self.bytes.div_ceil(1024).saturating_sub(self.kib);
+        if missing == 0 {
+            return Ok(());
         }
+        let kib = u32::try_from(missing).map_err(|_| Refusal::Busy)?;
+        for (semaphore, held) in self.of.iter().zip(&mut self.permits) {
+            let permit = semaphore.clone().try_acquire_many_owned(kib);
+            let permit = permit.map_err(|_| Refusal::Busy)?;
+            match held {
+                Some(held) => held.merge(permit),
+                None => *held = Some(permit),
+            }
+        }
+        self.kib += missing;
         Ok(())
     }
 }
@@ -94,5 +106,9 @@ mod tests {
         drop(held);
         memory.hold(greedy).grow(48 << 20).unwrap();
         assert!(memory.hold(greedy).grow(49 << 20).is_err());
+        // In however many pieces.
+        let mut held = memory.hold(greedy);
+        assert!((0..48 << 10).all(|_| (0..8).all(|_| held.grow(128).is_ok())));
+        assert!(held.grow(1).is_err());
     }
 }

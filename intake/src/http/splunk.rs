@@ -2,6 +2,7 @@
 //! codes"). Acknowledgements that are asked for later are not offered: what is answered with 200 is durable.
 
 use actix_web::http::StatusCode;
+use actix_web::http::header::ALLOW;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
@@ -58,6 +59,11 @@ pub(super) async fn raw(
     answer(take(&shared, &request, payload, Batch::of(decode)).await)
 }
 
+/// Says that there is a collector: Docker asks before it starts a container.
+pub(super) async fn options() -> HttpResponse {
+    HttpResponse::Ok().insert_header((ALLOW, "POST, OPTIONS")).finish()
+}
+
 /// Whether requests are taken at present.
 pub(super) async fn health(shared: Data<Shared>) -> HttpResponse {
     if shared.memory.has_room() {
@@ -93,18 +99,14 @@ fn read_event(json: &RawValue) -> Result<Gathered, &'static str> {
     }
     let members: Members<'_> = serde_json::from_str(json.get()).map_err(|_| FORMAT)?;
     let event = members.get("event").ok_or(NO_EVENT)?;
-    let mut gathered = match event.get().as_bytes().first() {
-        Some(b'{') => {
-            let line = json_lines::line(event).map_err(|_| FORMAT)?;
-            Gathered::from(line)
+    let mut gathered = if event.get().starts_with('{') {
+        json_lines::line(event).map_err(|_| FORMAT)?.into()
+    } else {
+        let text = text_of(event);
+        if text.trim().is_empty() {
+            return Err(BLANK_EVENT);
         }
-        _ => {
-            let text = text_of(event);
-            if text.trim().is_empty() {
-                return Err(BLANK_EVENT);
-            }
-            Gathered::new(text)
-        }
+        Gathered::new(text)
     };
     if let Some(time) = members.get("time") {
         gathered.at(times::epoch(text_of(time).trim()));

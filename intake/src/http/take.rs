@@ -19,8 +19,8 @@ use super::{Refusal, Shared, auth, body, deliver};
 use crate::formats::Reader;
 use crate::sources::Source;
 
-/// How long lines have to become durable.
-const DEADLINE: Duration = Duration::from_secs(10);
+/// How long lines have to become durable, and everything else that waits for the database.
+pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 /// What is longer is not read in the server's own threads, which other requests wait for.
 const SMALL: usize = 16 << 10;
 
@@ -50,7 +50,7 @@ struct Read {
     body: Bytes,
     lines: Vec<LogLine>,
     outcome: Outcome,
-    _held: Held,
+    held: Held,
 }
 
 /// Takes a request's lines. When it returns them as accepted, they are durable.
@@ -83,7 +83,7 @@ where
         read(&of, body, limit, held, batch.decode)
     };
     let read = if is_small { work()? } else { shared.decode(work).await? };
-    let Read { body, lines, outcome, _held } = read;
+    let Read { body, lines, outcome, held } = read;
     if outcome.refused_count > 0 {
         shared.intake.counts.malformed(source.id(), outcome.refused_count);
     }
@@ -95,7 +95,7 @@ where
     let delivered = async move {
         let delivery = deliver::deliver(&intake, &source, key, lines, outcome);
         let delivered = timeout(DEADLINE, delivery).await;
-        drop(_held);
+        drop(held);
         delivered.unwrap_or(Err(Refusal::NotDurable))
     };
     shared.elsewhere(delivered).await?
@@ -117,7 +117,7 @@ fn read(
         reader.push(line, &mut lines);
     }
     reader.flush(&mut lines);
-    Ok(Read { body, lines, outcome, _held: held })
+    Ok(Read { body, lines, outcome, held })
 }
 
 impl Shared {

@@ -26,16 +26,15 @@ pub(super) fn epoch(text: &str) -> Option<Timestamp> {
     if !is_digits(whole) || !is_digits(fraction) {
         return None;
     }
-    let whole: u64 = whole.parse().ok()?;
-    let digits: u32 = match whole {
-        0 => return None,
-        ..100_000_000_000 => 9,
-        ..100_000_000_000_000 => 6,
-        ..100_000_000_000_000_000 => 3,
-        _ => 0,
+    let whole: u64 = whole.parse().ok().filter(|whole| *whole > 0)?;
+    let unit: u64 = match whole {
+        0..100_000_000_000 => 1_000_000_000,
+        100_000_000_000..100_000_000_000_000 => 1_000_000,
+        100_000_000_000_000..100_000_000_000_000_000 => 1_000,
+        _ => 1,
     };
-    let mut nanos = whole.checked_mul(10_u64.pow(digits))?;
-    let mut unit = 10_u64.pow(digits);
+    let mut nanos = whole.checked_mul(unit)?;
+    let mut unit = unit;
     for digit in fraction.bytes().take(9) {
         unit /= 10;
         nanos = nanos.checked_add(u64::from(digit - b'0') * unit)?;

@@ -3,7 +3,6 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use prost::Message as _;
 use serde_json::{Map, Number, Value};
 
 use super::{Body, LogRecord, fields, scope_fields};

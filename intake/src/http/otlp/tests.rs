@@ -73,12 +73,12 @@ struct ScopeLogs {
     log_records: Vec<Record>,
 }
 
-fn value(kind: Kind) -> Option<AnyValue> {
-    Some(AnyValue { value: Some(kind) })
+fn value(kind: Kind) -> AnyValue {
+    AnyValue { value: Some(kind) }
 }
 
 fn pair(key: &str, kind: Kind) -> KeyValue {
-    KeyValue { key: key.to_owned(), value: value(kind) }
+    KeyValue { key: key.to_owned(), value: Some(value(kind)) }
 }
 
 fn request(log_records: Vec<Record>) -> Vec<u8> {
@@ -88,9 +88,9 @@ fn request(log_records: Vec<Record>) -> Vec<u8> {
 
 #[test]
 fn records_in_protobuf_are_read_whatever_their_bodies() {
-    let list = Kind::List(ArrayValue { values: value(Kind::Integer(-1)).into_iter().collect() });
+    let list = Kind::List(ArrayValue { values: vec![value(Kind::Integer(-1))] });
     let map = Kind::Map(KeyValueList { values: vec![pair("k", list)] });
-    let of = |body| Record { body: value(body), ..Record::default() };
+    let of = |body| Record { body: Some(value(body)), ..Record::default() };
     let body = request(vec![
         Record {
             time_unix_nano: 5,
@@ -135,7 +135,10 @@ fn what_is_tiny_is_not_decoded_by_the_million() {
 #[test]
 fn answers_are_in_the_encoding_of_the_request() {
     let mut outcome = Outcome { accepted: 1, ..Outcome::default() };
-    assert_eq!(answer(false, &outcome).headers().get("content-type").unwrap(), "application/x-protobuf");
+    assert_eq!(
+        answer(false, &outcome).headers().get("content-type").unwrap(),
+        "application/x-protobuf"
+    );
     outcome.refused_count = 2;
     outcome.refused.push(crate::http::lines::BadLine { line: 3, reason: "bad".to_owned() });
     assert_eq!(answer(true, &outcome).headers().get("content-type").unwrap(), "application/json");
@@ -148,7 +151,7 @@ proptest! {
         at in any::<prop::sample::Index>(),
     ) {
         drop(read(false, bytes.clone()));
-        let mut body = request(vec![Record { body: value(Kind::Text("t".to_owned())), ..Record::default() }]);
+        let mut body = request(vec![Record { body: Some(value(Kind::Text("t".to_owned()))), ..Record::default() }]);
         let at = at.index(body.len());
         body[at] = bytes.pop().unwrap_or_default();
         drop(read(false, body));
