@@ -19,17 +19,17 @@ use crate::lanes::LINE_LIMIT;
 /// Bytes that are read before lines are made of them.
 const MOST_READ: usize = 64 << 10;
 const LEAST_READ: usize = 4 << 10;
-/// Bytes of a message that is not complete, which every connection may keep. More has to find room in
-/// [`Partial`], or else the message is cut.
+/// Bytes of a message that is not complete, which every connection may keep. More has to find room, or else the
+/// message is cut.
 const FREE: usize = 16 << 10;
-/// KiB that all connections together keep of such messages, beyond what each may.
-const PARTIAL_KIB: usize = 64 << 10;
+/// KiB that all connections together keep of such messages, and of what is not submitted, beyond what each may.
+const ROOM_KIB: usize = 64 << 10;
 /// Lines of so many bytes or more share the memory that was read into. Fewer would keep too much of it.
 pub(crate) const LARGE: usize = 16 << 10;
 
-/// Room for messages that are not complete. Clones share it.
+/// Room for what connections keep beyond what each may. Clones share it.
 #[derive(Debug, Clone)]
-pub(crate) struct Partial(Arc<Semaphore>);
+pub(crate) struct Room(Arc<Semaphore>);
 
 /// A connection's buffer.
 #[derive(Debug)]
@@ -38,24 +38,32 @@ pub(crate) struct Buffer {
     /// How much is read at once: the more, the more there is.
     size: usize,
     framer: Framer,
-    partial: Partial,
-    held: Option<OwnedSemaphorePermit>,
+    room: Room,
+    /// For the message that is not complete.
+    partial: Option<OwnedSemaphorePermit>,
+    /// For what is read, until it is submitted.
+    reading: Option<OwnedSemaphorePermit>,
 }
 
-impl Partial {
+impl Room {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(PARTIAL_KIB)))
+        Self(Arc::new(Semaphore::new(ROOM_KIB)))
+    }
+
+    fn take(&self, kib: usize) -> Option<OwnedSemaphorePermit> {
+        self.0.clone().try_acquire_many_owned(u32::try_from(kib).ok()?).ok()
     }
 }
 
 impl Buffer {
-    pub(crate) fn new(partial: Partial) -> Self {
+    pub(crate) fn new(room: Room) -> Self {
         Self {
             bytes: BytesMut::new(),
             size: LEAST_READ,
             framer: Framer::default(),
-            partial,
-            held: None,
+            room,
+            partial: None,
+            reading: None,
         }
     }
 
@@ -66,20 +74,21 @@ impl Buffer {
         stream: &mut (impl AsyncRead + Unpin),
     ) -> io::Result<usize> {
         poll_fn(|context| {
-            let mut read = 0;
-            while read < self.size {
-                self.bytes.reserve(self.size - read);
+            let (mut read, size) = (0, self.size());
+            while read < size {
+                self.bytes.reserve(size - read);
                 match poll_read_buf(Pin::new(&mut *stream), context, &mut self.bytes) {
                     Poll::Ready(Ok(more)) if more > 0 => read += more,
                     _ if read > 0 => break,
                     Poll::Pending => {
                         self.shrink();
+                        self.reading = None;
                         return Poll::Pending;
                     }
                     end @ Poll::Ready(_) => return end,
                 }
             }
-            if read >= self.size {
+            if read >= size {
                 self.size = (self.size * 2).min(MOST_READ);
             } else if read < self.size / 4 {
                 self.size = (self.size / 2).max(LEAST_READ);
@@ -89,10 +98,11 @@ impl Buffer {
         .await
     }
 
-    /// Takes the messages that are complete, and pieces of those that are too long.
-    pub(crate) fn take(&mut self, pieces: &mut Vec<Piece>) -> Bytes {
+    /// Takes the messages that are complete, and pieces of those that are too long. Whoever `is_known` may keep
+    /// much of one that is not complete.
+    pub(crate) fn take(&mut self, is_known: bool, pieces: &mut Vec<Piece>) -> Bytes {
         let mut done = self.framer.pieces(&self.bytes, LINE_LIMIT, pieces);
-        if !self.has_room(self.bytes.len() - done) {
+        if !self.has_room(is_known, self.bytes.len() - done) {
             let before = pieces.len();
             let rest = self.bytes.get(done..).unwrap_or_default();
             let more = self.framer.pieces(rest, FREE, pieces);
@@ -101,9 +111,14 @@ impl Buffer {
                 piece.at.end += done;
             }
             done += more;
-            self.has_room(self.bytes.len() - done);
+            self.has_room(is_known, self.bytes.len() - done);
         }
         self.split(done)
+    }
+
+    /// What was taken is submitted, and counts elsewhere.
+    pub(crate) fn submitted(&mut self) {
+        self.reading = None;
     }
 
     /// Takes what is there at the end of the connection.
@@ -125,18 +140,28 @@ impl Buffer {
         taken.freeze()
     }
 
+    /// How much may be read at once.
+    fn size(&mut self) -> usize {
+        let more = self.size - LEAST_READ;
+        if self.reading.is_none() && more > 0 {
+            self.reading = self.room.take(more.div_ceil(1024));
+        }
+        if self.reading.is_some() { self.size } else { LEAST_READ }
+    }
+
     /// Whether so many bytes of a message may be kept.
-    fn has_room(&mut self, bytes: usize) -> bool {
+    fn has_room(&mut self, is_known: bool, bytes: usize) -> bool {
         let needed = bytes.saturating_sub(FREE).div_ceil(1024);
         if needed == 0 {
-            self.held = None;
+            self.partial = None;
             return true;
         }
-        let more =
-            needed.saturating_sub(self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
-        let more = u32::try_from(more).unwrap_or(u32::MAX);
-        let Ok(more) = self.partial.0.clone().try_acquire_many_owned(more) else { return false };
-        match &mut self.held {
+        let held = self.partial.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        if !is_known {
+            return false;
+        }
+        let Some(more) = self.room.take(needed.saturating_sub(held)) else { return false };
+        match &mut self.partial {
             Some(held) => held.merge(more),
             held => *held = Some(more),
         }
@@ -158,13 +183,14 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_complete_is_cut_when_there_is_no_room() {
-        let partial = Partial(Arc::new(Semaphore::new(100)));
+        let room = Room(Arc::new(Semaphore::new(160)));
         let line = vec![b'x'; 200 << 10];
-        let (mut one, mut other) = (Buffer::new(partial.clone()), Buffer::new(partial.clone()));
+        let (mut one, mut other) = (Buffer::new(room.clone()), Buffer::new(room.clone()));
         for (buffer, is_cut) in [(&mut one, false), (&mut other, true)] {
             let (mut pieces, mut stream) = (Vec::new(), &line[..100 << 10]);
             while buffer.read(&mut stream).await.unwrap() > 0 {
-                buffer.take(&mut pieces);
+                buffer.take(true, &mut pieces);
+                buffer.submitted();
             }
             assert_eq!(!pieces.is_empty(), is_cut);
             assert!(pieces.iter().all(|piece| piece.continued));
@@ -173,31 +199,44 @@ mod tests {
         drop(one);
         let (mut pieces, mut stream) = (Vec::new(), &line[..80 << 10]);
         while other.read(&mut stream).await.unwrap() > 0 {
-            other.take(&mut pieces);
+            other.take(true, &mut pieces);
+            other.submitted();
         }
         assert!(other.bytes.len() > 64 << 10, "there is room again");
         let mut stream = &b"y\n"[..];
         other.read(&mut stream).await.unwrap();
         pieces.clear();
-        let taken = other.take(&mut pieces);
+        let taken = other.take(true, &mut pieces);
         assert!(!pieces[0].begins && !pieces[0].continued && taken.ends_with(b"y\n"));
-        assert_eq!(partial.0.available_permits(), 100);
+        other.submitted();
+        assert_eq!(room.0.available_permits(), 160);
+    }
+
+    #[tokio::test]
+    async fn who_is_not_known_keeps_little() {
+        let mut buffer = Buffer::new(Room::new());
+        let (mut pieces, line) = (Vec::new(), vec![b'x'; 100 << 10]);
+        let mut stream = &line[..];
+        while buffer.read(&mut stream).await.unwrap() > 0 {
+            buffer.take(false, &mut pieces);
+            assert!(buffer.bytes.len() <= FREE);
+        }
     }
 
     #[tokio::test]
     async fn a_connection_that_waits_has_no_buffer() {
         let (mut client, mut server) = tokio::io::duplex(1 << 20);
-        let mut buffer = Buffer::new(Partial::new());
+        let mut buffer = Buffer::new(Room::new());
         for _ in 0..10 {
             let lines = b"<1>x\n".repeat(10_000);
             tokio::io::AsyncWriteExt::write_all(&mut client, &lines).await.unwrap();
             buffer.read(&mut server).await.unwrap();
-            buffer.take(&mut Vec::new());
+            buffer.take(true, &mut Vec::new());
         }
         while buffer.read(&mut server).await.unwrap() == buffer.size {
-            buffer.take(&mut Vec::new());
+            buffer.take(true, &mut Vec::new());
         }
-        buffer.take(&mut Vec::new());
+        buffer.take(true, &mut Vec::new());
         let waiting = buffer.read(&mut server);
         tokio::time::timeout(std::time::Duration::from_millis(10), waiting).await.unwrap_err();
         assert!(buffer.bytes.capacity() < 64, "{}", buffer.bytes.capacity());

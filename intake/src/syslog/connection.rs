@@ -16,7 +16,7 @@ use service::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::buffer::{Buffer, Partial};
+use super::buffer::{Buffer, Room};
 use super::framing::Piece;
 use super::senders::{Received, Sender, Senders};
 use crate::Intake;
@@ -50,11 +50,11 @@ impl Connection {
     }
 
     /// Reads until the sender closes or the shutdown is requested, and waits until what came is durable.
-    pub(crate) async fn run<S>(mut self, mut stream: S, partial: Partial)
+    pub(crate) async fn run<S>(mut self, mut stream: S, room: Room)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut buffer = Buffer::new(partial);
+        let mut buffer = Buffer::new(room);
         let mut ends_at = None;
         loop {
             // Losing the read loses nothing, and the others are only waited for.
@@ -74,7 +74,7 @@ impl Connection {
                 }
             };
             let mut pieces = Vec::new();
-            let bytes = buffer.take(&mut pieces);
+            let bytes = buffer.take(self.senders.are_known(), &mut pieces);
             self.take(&bytes, pieces).await;
             if is_end {
                 let mut pieces = Vec::new();
@@ -83,6 +83,7 @@ impl Connection {
                 self.senders.complete(true);
             }
             self.submit().await;
+            buffer.submitted();
             if is_end || self.senders.are_refused() {
                 break;
             }

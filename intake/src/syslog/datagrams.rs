@@ -25,6 +25,8 @@ const MOST_BYTES: usize = 64 << 10;
 const MOST_DATAGRAMS: usize = 512;
 /// A source's losses are told no more often.
 const TELL_EVERY: Duration = Duration::from_secs(1);
+/// How often is looked for more when the process stops: whoever goes on sending cannot hold it up.
+const LAST_LOOKS: usize = 100;
 /// After an error of a socket.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -68,14 +70,14 @@ pub(crate) async fn run(socket: Socket, intake: Intake, shutdown: Shutdown) {
             () = at(next) => {}
             () = at(senders.complete_at()) => {}
         }
-        loop {
+        for _ in 0..LAST_LOOKS {
             let (bytes, pieces, is_all) = receive(&socket, &mut buffer);
             let bytes = bytes.freeze();
             let mut received = Received::new(&bytes);
             for piece in pieces {
                 senders.take(piece, &mut received).await;
             }
-            senders.complete(is_last && is_all);
+            senders.complete(is_last);
             for sender in senders.with_events() {
                 submit(&intake, sender);
             }

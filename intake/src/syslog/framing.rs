@@ -284,10 +284,7 @@ mod tests {
             let texts: Vec<String> = texts.iter().map(|text| format!("<1>{text}")).collect();
             let bytes: String = texts
                 .iter()
-                .map(|text| match counted {
-                    true => format!("{} {text}", text.len()),
-                    false => format!("{text}\n"),
-                })
+                .map(|text| if counted { format!("{} {text}", text.len()) } else { format!("{text}\n") })
                 .collect();
             let (mut parts, mut rest) = (Vec::new(), bytes.as_bytes());
             for size in sizes.iter().cycle() {

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::buffer::Partial;
+use super::buffer::Room;
 use super::connection::Connection;
 use super::tls::ReadAhead;
 use crate::Intake;
@@ -33,7 +33,7 @@ pub(crate) struct Door {
     /// The connections, which end after the shutdown was requested.
     pub(crate) tasks: Shutdown,
     permits: Arc<Semaphore>,
-    partial: Partial,
+    room: Room,
     said: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -44,7 +44,7 @@ impl Door {
             shutdown,
             tasks: Shutdown::new(),
             permits: Arc::new(Semaphore::new(connections as usize)),
-            partial: Partial::new(),
+            room: Room::new(),
             said: Arc::default(),
         }
     }
@@ -84,7 +84,7 @@ impl Door {
         }
         let Some(tls) = tls else {
             let connection = Connection::new(self.intake, self.shutdown, None);
-            return connection.run(stream, self.partial).await;
+            return connection.run(stream, self.room).await;
         };
         // Losing the handshake loses nothing: no message came before its end.
         let handshake = tokio::select! {
@@ -104,7 +104,7 @@ impl Door {
             return tracing::info!("a syslog connection is closed: {refused}");
         }
         let connection = Connection::new(self.intake, self.shutdown, certificate);
-        connection.run(stream, self.partial).await;
+        connection.run(stream, self.room).await;
     }
 
     fn say_full(&self, client: SocketAddr) {

@@ -133,6 +133,11 @@ impl Senders {
         self.refused >= REFUSED_IN_A_ROW
     }
 
+    /// Whether anybody has said who he is.
+    pub(crate) fn are_known(&self) -> bool {
+        self.certificate.is_some() || !self.all.is_empty()
+    }
+
     /// Those who have something to be submitted.
     pub(crate) fn with_events(&mut self) -> impl Iterator<Item = &mut Sender> {
         self.all.iter_mut().filter(|sender| !sender.events.is_empty())

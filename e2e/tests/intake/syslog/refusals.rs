@@ -59,7 +59,8 @@ async fn a_source_that_is_disabled_or_rotated_stops_within_seconds() -> Result<(
         let message = format!("<13>1 - h {} - - - x\n", source.token);
         let send = async |connection: &mut tokio::net::TcpStream| -> Result<()> {
             connection.write_all(message.as_bytes()).await?;
-            Ok(sleep(Duration::from_millis(50)).await)
+            sleep(Duration::from_millis(50)).await;
+            Ok(())
         };
         send(&mut connection).await?;
         syslog.counts_until(source, |[lines, ..]| lines >= 1).await?;

@@ -228,7 +228,7 @@ fn like_a_message() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
     fn what_is_read_by_hand_syslog_loose_reads_the_same(message in like_a_message()) {
