@@ -18,7 +18,7 @@ use store::Store;
 use store::intake::{IntakeSource, TokenHash};
 use subtle::ConstantTimeEq as _;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::counts::Counts;
 use crate::lanes::Producer;
@@ -250,15 +250,19 @@ impl Sources {
         Ok(source)
     }
 
-    /// Whether it has looked again, or somebody else just did.
+    /// Looks once more, for who came with something unknown; false if that fails. Everybody who came before it
+    /// began shares a look, so who tries tokens waits and makes no more of them than one each [`LOOK_AGAIN`].
     async fn look_again(&self) -> bool {
         let asked = Instant::now();
         let mut looked_at = self.looked_at.lock().await;
-        match *looked_at {
-            Some(at) if at >= asked => true,
-            Some(at) if at.elapsed() < LOOK_AGAIN => false,
-            _ => self.look_now(&mut looked_at).await.is_ok(),
+        if let Some(at) = *looked_at {
+            if at >= asked {
+                return true;
+            }
+            // A refusal is final for many senders: what was changed since then must not be missed.
+            sleep_until(at + LOOK_AGAIN).await;
         }
+        self.look_now(&mut looked_at).await.is_ok()
     }
 
     fn read<T>(&self, read: impl FnOnce(&All) -> T) -> T {

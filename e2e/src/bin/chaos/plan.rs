@@ -114,23 +114,3 @@ mod tests {
         assert!(first.iter().all(|fault| fault.at < attack));
     }
 }
-#[cfg(test)]
-#[test]
-fn zz_seeds() {
-    for seed in 0..200 {
-        let plan = plan(seed, Duration::from_secs_f64(36.0), Kind::value_variants());
-        let at =
-            |kind: Kind| plan.iter().find(|p| p.kind == kind).map_or(99.0, |p| p.at.as_secs_f64());
-        let list = [
-            Kind::KillIntake,
-            Kind::CutSenders,
-            Kind::FreezeIntake,
-            Kind::RestartDocker,
-            Kind::KillPostgres,
-        ]
-        .map(at);
-        if list.iter().all(|at| *at < 26.0) {
-            eprintln!("seed {seed} {list:?} {}", plan.len());
-        }
-    }
-}

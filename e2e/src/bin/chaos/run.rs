@@ -52,7 +52,7 @@ pub(crate) async fn run(attack: &Attack, evidence: &Evidence) -> Result<()> {
     let (stop, stopped) = watch::channel(false);
     let mut sessions = load.start(attack.sessions, &stopped);
     let mut senders = Senders::start(&load, &stopped);
-    let watcher = watch_memory(&world);
+    let watcher = watch_processes(&world);
     let docker = watch_docker(&load);
     let end = Instant::now() + attack.lasts;
     facts.faults =
@@ -157,12 +157,15 @@ fn failure(kind: &str, at: f64, why: String) -> evidence::Fault {
     }
 }
 
-fn watch_memory(world: &Arc<World>) -> JoinSet<()> {
+/// Notes how much memory they have, and starts those again that are not to blame for having ended.
+fn watch_processes(world: &Arc<World>) -> JoinSet<()> {
     let world = Arc::clone(world);
     let mut watcher = JoinSet::new();
     watcher.spawn(async move {
         loop {
             world.note_peaks();
+            // What cannot be started is found to have ended after the attack.
+            world.supervise().await.ok();
             sleep(Duration::from_millis(500)).await;
         }
     });

@@ -33,6 +33,7 @@ use crate::receivers::syslog::Syslog;
 mod intakes;
 mod member;
 pub(crate) mod network;
+mod supervisor;
 
 pub(crate) use member::Member;
 
@@ -189,10 +190,14 @@ impl World {
     /// Starts a process that does not run, and waits until it answers.
     pub(crate) async fn start(&self, member: Member) -> Result<()> {
         let mut slot = self.slot(member)?.lock().await;
-        let mut process = Process::start(self.command(member)?, &self.log(member))?;
+        let log = self.log(member);
+        let mut process = Process::start(self.command(member)?, &log)?;
         if let Some(port) = self.port(member) {
             let address = ([127, 0, 0, 1], port).into();
             wait::until_true(&format!("{member} to listen"), DEADLINE, async || {
+                if process.check_running().is_err() && supervisor::lacked_the_database(&log) {
+                    process = Process::start(self.command(member)?, &log)?;
+                }
                 process.check_running()?;
                 Ok(TcpSocket::new_v4()?.connect(address).await.is_ok())
             })
