@@ -1,8 +1,9 @@
 //! Syslog: over TLS, TCP, UDP, and from the machine's own programs.
 //!
-//! A message says whose it is by a token: the parameter `token` of the element `spillway@32473` of its structured
-//! data, an element whose id is `TOKEN` or `TOKEN@` and digits, or its APP-NAME or tag. Or a client certificate says
-//! it for all messages of a connection, but those that have a token.
+//! Every message says whose it is by a token: the parameter `token` of the element `spillway@32473` of its
+//! structured data, an element whose id is `TOKEN` or `TOKEN@` and digits, or an APP-NAME or tag that is `TOKEN` or
+//! `TOKEN/name`. Or a client certificate says it for the messages of a connection that have no token. The token is in
+//! none of the fields. Times without a zone, as those of RFC 3164, are taken to be in UTC.
 
 use std::io;
 use std::net::SocketAddr;

@@ -179,7 +179,9 @@ mod tests {
             let packed: Vec<Fields> = lines
                 .iter()
                 .map(|line| {
-                    line.iter().for_each(|(name, value)| packer.push(name, value));
+                    for (name, value) in line {
+                        packer.push(name, value);
+                    }
                     packer.take()
                 })
                 .collect();

@@ -8,6 +8,7 @@ mod relays;
 mod tls;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use e2e::certificates::ServerCertificate;
@@ -16,8 +17,12 @@ use e2e::wait;
 use model::{Event, Id, LogLine, LogSource, Producer};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::sleep;
 
 use crate::{DEADLINE, Source, World, text};
+
+/// More than the intake lets pass between two looks for what it does not know.
+const LOOKS_AGAIN: Duration = Duration::from_millis(300);
 
 /// An intake that takes syslog in every way, and a source.
 struct Syslog {
@@ -115,6 +120,14 @@ impl Syslog {
             }
         }
         Ok(found)
+    }
+
+    /// Another source, when the intake may know it: what it does not know, it looks for again, but not right
+    /// after it has looked.
+    async fn another(&self) -> Result<Source> {
+        let source = self.world.app_source().await?;
+        sleep(LOOKS_AGAIN).await;
+        Ok(source)
     }
 
     /// Changes a source's row.

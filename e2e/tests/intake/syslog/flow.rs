@@ -15,7 +15,7 @@ use crate::{DEADLINE, text};
 #[tokio::test]
 async fn what_comes_in_one_connection_is_in_the_stream_in_its_order() -> Result<()> {
     let syslog = Syslog::start().await?;
-    let other = syslog.world.app_source().await?;
+    let other = syslog.another().await?;
     let texts = numbered(20_000);
     let (mut counted, mut lines) = (String::new(), String::new());
     for (number, text) in texts.iter().enumerate() {

@@ -51,7 +51,7 @@ async fn a_connection_whose_messages_are_all_refused_is_closed() -> Result<()> {
 async fn a_source_that_is_disabled_or_rotated_stops_within_seconds() -> Result<()> {
     let syslog = Syslog::start().await?;
     let mut connection = syslog.connect().await?;
-    let other = syslog.world.app_source().await?;
+    let other = syslog.another().await?;
     for (source, change) in [
         (&syslog.source, "disabled_at = now()"),
         (&other, "token_hash = sha256('x'), previous_token_key = null"),

@@ -61,7 +61,7 @@ fn free_port() -> Result<u16> {
 
 async fn rsyslog(driver: &str) -> Result<()> {
     let syslog = Syslog::start().await?;
-    let other = syslog.world.app_source().await?;
+    let other = syslog.another().await?;
     let (temporary, port) = (TempDir::new()?, free_port()?);
     let folder = temporary.path();
     let (authority, tls, tcp) = (syslog.world.folder.path().join("ca.pem"), syslog.tls, syslog.tcp);
@@ -101,7 +101,7 @@ async fn rsyslog_with_gnutls_forwards_in_both_framings() -> Result<()> {
 #[tokio::test]
 async fn syslog_ng_forwards_over_tls_and_tcp() -> Result<()> {
     let syslog = Syslog::start().await?;
-    let other = syslog.world.app_source().await?;
+    let other = syslog.another().await?;
     let (temporary, port) = (TempDir::new()?, free_port()?);
     let folder = temporary.path();
     let packages = syslog_ng::folder()?;

@@ -63,7 +63,7 @@ async fn a_client_certificate_is_as_good_as_a_token() -> Result<()> {
     let hash = Sha256::digest(&identity.certificate);
     let set = format!("client_certificates = array['\\x{hash:x}'::bytea]");
     syslog.change(syslog.source.id, &set).await?;
-    let other = syslog.world.app_source().await?;
+    let other = syslog.another().await?;
     for (version, before) in [(&TLS12, 0), (&TLS13, 3)] {
         let mut connection = connect(&syslog, version, Some(&identity)).await?;
         let with_token = format!("<13>1 - h {} - - - of another\n", other.token);
