@@ -57,7 +57,7 @@ fn message(body: &Bytes, frame: &[u8]) -> Option<LogLine> {
     gathered.severity(Severity::ALL.get(usize::from(number % 8)).copied());
     gathered.at(times::parse(at));
     for (name, value) in
-        [("hostname", host), ("app_name", app), ("proc_id", process), ("msg_id", message_id)]
+        [("hostname", host), ("app_name", app), ("procid", process), ("msgid", message_id)]
     {
         // Logplex has the literal `host` there.
         if value != "-" && (name, value) != ("hostname", "host") {
@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(good[0].severity, Some(Severity::Emergency));
         assert_eq!(good[0].sent_at, Some(Timestamp::from_nanos(1_354_257_929_000_000_000)));
         let fields: Vec<_> = good[0].fields.iter().collect();
-        assert_eq!(fields, [("app_name", "app"), ("proc_id", "web.3")]);
+        assert_eq!(fields, [("app_name", "app"), ("procid", "web.3")]);
     }
 
     #[test]
