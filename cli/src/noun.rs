@@ -10,6 +10,7 @@ use crate::printer::Printer;
 mod activity;
 mod app;
 mod database;
+mod docker_run;
 mod drain;
 mod environment;
 mod key;

@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::Context;
+use super::docker_run::DockerRun;
 use crate::printer::Column;
 use crate::prompt::{confirm_deletion, file_text};
 use crate::select::{EnvironmentChoice, field};
@@ -48,6 +49,17 @@ pub(crate) enum Command {
         #[arg(long, conflicts_with = "command")]
         default_command: bool,
         /// What a session without a command runs, after `--`.
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
+    /// Show how to run a container of an app so that its log is recorded.
+    ///
+    /// The intake of the Docker daemon (--intake-docker-host) follows containers with these labels. Nothing is
+    /// run.
+    Run {
+        #[command(flatten)]
+        name: Name,
+        /// The command to run in it, after `--`; default: the app's, or else the image's.
         #[arg(last = true, value_name = "COMMAND")]
         command: Vec<String>,
     },
@@ -132,6 +144,15 @@ impl Command {
                 let etag = client.get(&path).await?.etag;
                 let answer = client.patch(&path, &body, etag).await?;
                 printer.done(&answer.body, &format!("Changed the app {}.", name.handle))
+            }
+            Self::Run { name, command } => {
+                let app = name.find(context).await?;
+                let own = app.get("command").and_then(Value::as_array).into_iter().flatten();
+                let own = own.filter_map(Value::as_str).map(str::to_owned);
+                let mut program = vec![field(&app, "image").to_owned()];
+                program.extend(if command.is_empty() { own.collect() } else { command });
+                let line = DockerRun::new(&name.environment, context, "app", &name.handle).await?;
+                line.print(*printer, program)
             }
             Self::Delete { name, yes } => {
                 let found = name.find(context).await?;

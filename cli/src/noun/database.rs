@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::Context;
+use super::docker_run::DockerRun;
 use crate::printer::Column;
 use crate::prompt::confirm_deletion;
 use crate::select::{EnvironmentChoice, field};
@@ -38,6 +39,17 @@ pub(crate) enum Command {
         /// Another engine.
         #[arg(long, value_parser = ENGINES)]
         engine: Option<String>,
+    },
+    /// Show how to run a database's container so that its log is recorded.
+    ///
+    /// The intake of the Docker daemon (--intake-docker-host) follows containers with these labels. Nothing is
+    /// run.
+    Run {
+        #[command(flatten)]
+        name: Name,
+        /// The container image, and the command to run in it if not the image's.
+        #[arg(last = true, required = true, value_name = "IMAGE COMMAND")]
+        program: Vec<String>,
     },
     /// Delete a database.
     Delete {
@@ -89,6 +101,12 @@ impl Command {
                 let etag = client.get(&path).await?.etag;
                 let answer = client.patch(&path, &Value::Object(body), etag).await?;
                 printer.done(&answer.body, &format!("Changed the database {}.", name.handle))
+            }
+            Self::Run { name, program } => {
+                name.find(context).await?;
+                let environment = &name.environment;
+                let line = DockerRun::new(environment, context, "database", &name.handle).await?;
+                line.print(*printer, program)
             }
             Self::Delete { name, yes } => {
                 let found = name.find(context).await?;
