@@ -431,7 +431,7 @@ pub(crate) fn split(mut line: LogLine) -> impl Iterator<Item = LogLine> {
 }
 
 /// The last place up to `at` that is not within a character of UTF-8.
-fn boundary(bytes: &[u8], at: usize) -> usize {
+pub(crate) fn boundary(bytes: &[u8], at: usize) -> usize {
     let is_inner = |at: &usize| bytes.get(*at).is_some_and(|byte| byte & 0xc0 == 0x80);
     (at.saturating_sub(3)..=at).rev().find(|at| !is_inner(at)).unwrap_or(at)
 }

@@ -15,14 +15,17 @@ use tokio::time::{Instant, sleep};
 
 mod config;
 mod counts;
+mod docker;
 mod formats;
 mod lanes;
 mod quota;
 mod sources;
 
 pub use config::{Config, Connections, Settings};
+pub use docker::InvalidHost;
 
 use counts::Counts;
+use docker::Docker;
 use lanes::Lanes;
 use quota::Quotas;
 use sources::Sources;
@@ -39,6 +42,9 @@ pub enum StartError {
     /// The stream is not to be had.
     #[error("the intake cannot use the log stream (--intake-database-url): {0}")]
     Stream(#[from] ConnectError),
+    /// The Docker daemon's address is none.
+    #[error(transparent)]
+    Docker(#[from] InvalidHost),
 }
 
 /// An intake ended otherwise than by request.
@@ -62,6 +68,7 @@ pub(crate) struct Intake {
 /// An intake that listens and has not taken anything yet.
 pub struct Bound {
     intake: Intake,
+    docker: Option<Docker>,
     /// Ends after the ways in have.
     tasks: Shutdown,
 }
@@ -75,17 +82,25 @@ pub async fn bind(config: Config) -> Result<Bound, StartError> {
     let sources = Sources::new(store.clone(), counts.clone());
     sources.look().await?;
     let stream = PostgresStream::connect(PostgresSettings::new(Secret::new(url))).await?;
-    let lanes = Lanes::new(Arc::new(stream), counts.clone(), tasks.clone());
+    let lanes = Lanes::new(Arc::new(stream.clone()), counts.clone(), tasks.clone());
     let quotas = Quotas::new(&settings, counts.clone());
-    Ok(Bound { intake: Intake { store, sources, lanes, quotas, counts }, tasks })
+    let intake = Intake { store, sources, lanes, quotas, counts };
+    let docker = connections.intake_docker_host.as_deref();
+    let docker = docker.map(|host| Docker::new(intake.clone(), &stream, host)).transpose()?;
+    Ok(Bound { intake, docker, tasks })
 }
 
 impl Bound {
     /// Takes lines until the shutdown is requested; those that were taken become durable then.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
-        let Self { intake, tasks } = self;
+        let Self { intake, docker, tasks } = self;
         let counting = tasks.spawn(intake.counts.clone().run(intake.store.clone(), tasks.clone()));
-        tokio::join!(intake.sources.clone().run(shutdown.clone()), shutdown.requested());
+        let following = async {
+            if let Some(docker) = docker {
+                docker.run(shutdown.clone(), STOP_DEADLINE).await;
+            }
+        };
+        tokio::join!(intake.sources.clone().run(shutdown.clone()), following, shutdown.requested());
         let until = Instant::now() + STOP_DEADLINE;
         while !intake.lanes.is_empty() && Instant::now() < until {
             sleep(Duration::from_millis(10)).await;

@@ -12,6 +12,7 @@ pub mod accounts;
 pub mod activity;
 pub mod apps;
 pub mod bootstrap;
+pub mod container_logs;
 pub mod databases;
 pub mod drain_positions;
 pub mod drain_tests;

@@ -28,16 +28,22 @@ pub struct TestDocker {
     host: String,
     daemon: Option<Process>,
     is_own: bool,
+    flags: &'static [&'static str],
 }
 
 impl TestDocker {
     /// Starts it, and makes the sessions' image.
     pub async fn start(folder: &Path) -> Result<Self> {
+        Self::start_with(folder, &[]).await
+    }
+
+    /// The same with these flags.
+    pub async fn start_with(folder: &Path, flags: &'static [&'static str]) -> Result<Self> {
         std::fs::create_dir(folder)?;
         let is_own = rustix::process::geteuid().is_root();
         let own = folder.join("socket").display().to_string();
         let host = format!("unix://{}", if is_own { &own } else { MACHINES });
-        let mut docker = Self { folder: folder.to_owned(), host, daemon: None, is_own };
+        let mut docker = Self { folder: folder.to_owned(), host, daemon: None, is_own, flags };
         if is_own {
             docker.start_again().await?;
         }
@@ -60,7 +66,8 @@ impl TestDocker {
         );
         std::fs::create_dir(folder)?;
         let host = format!("unix://{MACHINES}");
-        let mut docker = Self { folder: folder.to_owned(), host, daemon: None, is_own: true };
+        let mut docker =
+            Self { folder: folder.to_owned(), host, daemon: None, is_own: true, flags: &[] };
         docker.start_again().await?;
         Ok(Some(docker))
     }
@@ -104,6 +111,7 @@ impl TestDocker {
         command.args(["--host", self.host(), "--containerd-namespace", &namespace]);
         command.args(["--containerd-plugins-namespace", &format!("{namespace}-plugins")]);
         command.args(["--bridge", "none", "--iptables=false", "--ip-forward=false"]);
+        command.args(self.flags);
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         let mut daemon = Process::start(command, &self.folder.join("log"))?;
         let end = Instant::now() + DEADLINE;

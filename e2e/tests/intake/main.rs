@@ -17,6 +17,8 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use uuid::Uuid;
 
+mod docker;
+
 /// Far more than anything here takes.
 const DEADLINE: Duration = Duration::from_mins(1);
 

@@ -1,0 +1,203 @@
+//! A container's records into the stream, each once.
+//!
+//! Before a block is appended, its id and the position after it are written down; the next write says that it is
+//! there. Who goes on after a crash makes sure that the block's appender appends nothing any more, looks whether
+//! the block is in the stream, and so knows where to read on. Blocks have an appender of this way in's own:
+//! being fenced off ends it and no other.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use log_stream::{AppendError, Block, LogStream as _};
+use model::{Event, Id, Origin, Record, Timestamp};
+use serde_json::Value;
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use super::Docker;
+use super::position::Position;
+use crate::sources::Source;
+
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LONGEST_RETRY: Duration = Duration::from_secs(2);
+
+/// The process stops, or another has taken the containers over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stopped;
+
+/// What is written down of a container.
+pub(super) struct Journal {
+    docker: Docker,
+    container: String,
+    origin: Arc<Origin>,
+    position: Position,
+    /// The last block is not written down as being there.
+    is_pending: bool,
+}
+
+impl Journal {
+    /// Claims a container, and finds out how far its log is in the stream.
+    pub(super) async fn open(
+        docker: &Docker,
+        container: &str,
+        daemon: &str,
+        source: &Source,
+    ) -> Result<Self, Stopped> {
+        let (store, appender) = (&docker.intake.store, docker.stream.appender());
+        let start = json(&Position::default());
+        let (environment, producer) = (source.environment(), Id::generate());
+        let mut patience = Patience::new(docker, "containers cannot be claimed");
+        let claim = loop {
+            let claim = store.claim_container_log(
+                container,
+                daemon,
+                environment,
+                appender,
+                producer,
+                &start,
+            );
+            match claim.await {
+                Ok(claim) => break claim,
+                Err(error) => patience.wait(&error).await?,
+            }
+        };
+        let mut position = claim.position;
+        let is_pending = claim.pending.is_some();
+        if let Some(pending) = claim.pending {
+            if pending.appender != appender {
+                docker.fence(pending.appender).await?;
+            }
+            let mut patience = Patience::new(docker, "the log stream cannot be asked for blocks");
+            let is_there = loop {
+                match store.has_block(pending.id).await {
+                    Ok(is_there) => break is_there,
+                    Err(error) => patience.wait(&error).await?,
+                }
+            };
+            if is_there {
+                position = pending.position;
+            }
+        }
+        let position = serde_json::from_value(position).map_err(|error| {
+            tracing::error!(container, "what is kept of the container cannot be read: {error}");
+            Stopped
+        })?;
+        let origin = source.origin_as(claim.producer);
+        let container = container.to_owned();
+        let mut journal = Self { docker: docker.clone(), container, origin, position, is_pending };
+        journal.settle().await?;
+        Ok(journal)
+    }
+
+    /// How far the log is in the stream.
+    pub(super) const fn position(&self) -> &Position {
+        &self.position
+    }
+
+    /// What the records are about, where that has changed.
+    pub(super) fn set_source(&mut self, source: &Source) {
+        self.origin = source.origin_as(self.origin.producer);
+    }
+
+    /// Appends records of events, after which this is the position. They are in the stream then.
+    pub(super) async fn append(
+        &mut self,
+        events: Vec<Event>,
+        mut next: Position,
+    ) -> Result<(), Stopped> {
+        // The system's clock may be set back; a producer's time is not.
+        next.last_at = self.position.last_at.max(Timestamp::now().nanos());
+        next.next_seq = self.position.next_seq;
+        let mut records = Vec::with_capacity(events.len());
+        for event in events {
+            let (origin, at) = (self.origin.clone(), Timestamp::from_nanos(next.last_at));
+            records.push(Record { origin, seq: next.next_seq, at, event });
+            next.next_seq += 1;
+        }
+        if records.is_empty() {
+            // What was read and gave nothing is read again, if need be.
+            return Ok(());
+        }
+        let block = Block::encode_as(Uuid::now_v7(), self.origin.environment.id, &records);
+        let block = block.map_err(|error| {
+            tracing::error!(container = self.container, "lines cannot be recorded: {error}");
+            Stopped
+        })?;
+        self.write(Some((block.id(), &json(&next)))).await?;
+        let block = Arc::new(block);
+        let mut patience =
+            Patience::new(&self.docker, "lines are not durable yet; containers wait");
+        loop {
+            match self.docker.stream.append(block.clone()).await {
+                Ok(()) => break,
+                Err(AppendError::Fenced) => return Err(self.docker.lost()),
+                Err(error) => patience.wait(&error).await?,
+            }
+        }
+        self.position = next;
+        self.is_pending = true;
+        Ok(())
+    }
+
+    /// Writes down that the last block is there.
+    pub(super) async fn settle(&mut self) -> Result<(), Stopped> {
+        if self.is_pending {
+            self.write(None).await?;
+            self.is_pending = false;
+        }
+        Ok(())
+    }
+
+    async fn write(&self, pending: Option<(Uuid, &Value)>) -> Result<(), Stopped> {
+        let (docker, position) = (&self.docker, json(&self.position));
+        let appender = docker.stream.appender();
+        let store = &docker.intake.store;
+        let mut patience = Patience::new(docker, "positions of containers cannot be written");
+        loop {
+            let id = &self.container;
+            match store.advance_container_log(id, appender, &position, pending).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => return Err(docker.lost()),
+                Err(error) => patience.wait(&error).await?,
+            }
+        }
+    }
+}
+
+/// Between tries, until one succeeds or the stop: then what was tried may or may not have been done.
+pub(super) struct Patience<'a> {
+    docker: &'a Docker,
+    what: &'a str,
+    delay: Duration,
+}
+
+impl<'a> Patience<'a> {
+    /// `what` says what it is that does not succeed.
+    pub(super) const fn new(docker: &'a Docker, what: &'a str) -> Self {
+        Self { docker, what, delay: FIRST_RETRY }
+    }
+
+    /// Waits after a failure.
+    pub(super) async fn wait(
+        &mut self,
+        error: &(dyn fmt::Display + Send + Sync),
+    ) -> Result<(), Stopped> {
+        if self.docker.stop.is_cancelled() {
+            return Err(Stopped);
+        }
+        self.docker.say_once(self.what, error);
+        // Losing either arm loses nothing.
+        tokio::select! {
+            () = self.docker.stop.cancelled() => {}
+            () = sleep(self.delay) => {}
+        }
+        self.delay = (self.delay * 2).min(LONGEST_RETRY);
+        Ok(())
+    }
+}
+
+fn json(position: &Position) -> Value {
+    // A structure of numbers always is JSON.
+    serde_json::to_value(position).unwrap_or_default()
+}
