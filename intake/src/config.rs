@@ -64,6 +64,10 @@ pub struct Settings {
         value_parser = clap::value_parser!(u32).range(64 << 10..=64 << 20)
     )]
     pub intake_http_body_bytes: u32,
+    /// A Docker daemon, such as `unix:///var/run/docker.sock`: the logs of its containers that have the labels
+    /// spillway.environment and spillway.app or spillway.database are followed. Not given: none are.
+    #[arg(long, env = "SPILLWAY_INTAKE_DOCKER_HOST", value_name = "URL")]
+    pub intake_docker_host: Option<String>,
     /// How it takes syslog.
     #[command(flatten)]
     pub syslog: SyslogSettings,
@@ -105,10 +109,6 @@ pub struct Connections {
     /// The database, as the intake's role.
     #[arg(long, env = "SPILLWAY_INTAKE_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub intake_database_url: String,
-    /// A Docker daemon, such as unix:///var/run/docker.sock: the logs of its containers that have the labels
-    /// spillway.environment and spillway.app or spillway.database are followed. Not given: none are.
-    #[arg(long, env = "SPILLWAY_INTAKE_DOCKER_HOST", value_name = "URL")]
-    pub intake_docker_host: Option<String>,
 }
 
 /// Everything that an intake is configured by.

@@ -33,6 +33,7 @@ mod life;
 mod lines;
 mod log;
 mod position;
+mod reading;
 
 use container::Follower;
 use daemon::{Change, Daemon, DaemonError};
@@ -187,8 +188,8 @@ impl Docker {
     ) -> Result<(), DaemonError> {
         let daemon = self.daemon.name().await?.to_owned();
         let (changes, heard) = mpsc::channel(CHANGES);
-        let follower = Follower::new(self.clone(), id.clone(), daemon, heard);
-        let task = self.tasks.spawn(follower.run());
+        let task = Follower::new(self.clone(), id.clone(), daemon, heard).run();
+        let task = self.tasks.spawn(task);
         followed.insert(id, Followed { changes, task });
         Ok(())
     }

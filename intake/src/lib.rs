@@ -108,7 +108,7 @@ pub async fn bind(config: Config) -> Result<Bound, StartError> {
     let quotas = Quotas::new(&settings, counts.clone());
     let syslog = Syslog::bind(&settings.syslog).await?;
     let intake = Intake { store, sources, lanes, quotas, counts };
-    let docker = connections.intake_docker_host.as_deref();
+    let docker = settings.intake_docker_host.as_deref();
     let docker = docker.map(|host| Docker::new(intake.clone(), &stream, host)).transpose()?;
     Ok(Bound { intake, http, syslog, docker, tasks })
 }

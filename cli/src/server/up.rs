@@ -190,10 +190,7 @@ impl Up {
         let worker = worker.await.context("the drain worker cannot start")?;
         let intake = intake::bind(intake::Config {
             settings: self.intake,
-            connections: intake::Connections {
-                intake_database_url: password("spillway_intake")?,
-                intake_docker_host: None,
-            },
+            connections: intake::Connections { intake_database_url: password("spillway_intake")? },
         });
         let intake = intake.await.context("the intake cannot start")?;
         let mut edge_settings = self.edge;

@@ -238,9 +238,8 @@ impl Daemon {
         }
         text.truncate(ERROR_LIMIT);
         match status {
-            StatusCode::NOT_FOUND => Err(DaemonError::Unknown),
-            // The container is being removed.
-            StatusCode::CONFLICT => Err(DaemonError::Unknown),
+            // Conflict: the container is being removed.
+            StatusCode::NOT_FOUND | StatusCode::CONFLICT => Err(DaemonError::Unknown),
             _ => Err(DaemonError::Refused(String::from_utf8_lossy(&text).trim().to_owned())),
         }
     }

@@ -53,7 +53,7 @@ pub(super) enum FrameError {
 /// Takes an answer apart.
 #[derive(Debug)]
 pub(super) struct Frames {
-    has_frames: bool,
+    is_framed: bool,
     buffer: BytesMut,
     /// The time of the piece that was given up to its limit.
     cut: Option<Bytes>,
@@ -62,7 +62,7 @@ pub(super) struct Frames {
 impl Frames {
     /// Of a container with or without a terminal.
     pub(super) fn new(has_terminal: bool) -> Self {
-        Self { has_frames: !has_terminal, buffer: BytesMut::new(), cut: None }
+        Self { is_framed: !has_terminal, buffer: BytesMut::new(), cut: None }
     }
 
     /// Takes more bytes of the answer.
@@ -72,13 +72,13 @@ impl Frames {
 
     /// The next thing that is complete.
     pub(super) fn next(&mut self) -> Result<Option<Frame>, FrameError> {
-        if self.has_frames { self.next_frame() } else { self.next_raw() }
+        if self.is_framed { self.next_frame() } else { self.next_raw() }
     }
 
     /// What is left at the answer's end.
     pub(super) fn rest(&mut self) -> Result<Option<Frame>, FrameError> {
         let left = self.buffer.split();
-        if self.has_frames || left.is_empty() {
+        if self.is_framed || left.is_empty() {
             return Ok(None);
         }
         if let Some(time) = self.cut.take() {

@@ -24,7 +24,7 @@ pub(super) struct Lines {
 
 #[derive(Debug)]
 struct Output {
-    output: OutputStream,
+    kind: OutputStream,
     /// What is still to be skipped: earlier pieces, and so many bytes of those at a time.
     skip: Option<Taken>,
     /// After all that was read.
@@ -52,7 +52,7 @@ impl Lines {
         let output = |output| {
             let taken = position.of(output);
             Output {
-                output,
+                kind: output,
                 skip: taken,
                 read: taken,
                 complete: taken,
@@ -73,7 +73,7 @@ impl Lines {
     /// Takes a piece; appends lines that it completes.
     pub(super) fn push(&mut self, piece: Piece, lines: &mut Vec<LogLine>) {
         let fields = &self.fields;
-        if let Some(output) = self.outputs.iter_mut().find(|known| known.output == piece.output) {
+        if let Some(output) = self.outputs.iter_mut().find(|known| known.kind == piece.output) {
             output.push(piece, fields, lines);
         }
     }
@@ -114,7 +114,7 @@ impl Lines {
     /// Writes down up to where the lines that were given reach.
     pub(super) fn mark(&self, position: &mut Position) {
         for output in &self.outputs {
-            position.set(output.output, output.taken());
+            position.set(output.kind, output.taken());
         }
     }
 }
@@ -159,12 +159,18 @@ impl Output {
     fn skip(&mut self, mut piece: Piece) -> Option<Piece> {
         let Some(skip) = &mut self.skip else { return Some(piece) };
         if piece.at < skip.at {
+            self.seen.note(piece.at);
             return None;
         }
         if piece.at == skip.at {
-            let length = u64::try_from(piece.text.len()).unwrap_or(u64::MAX).min(skip.bytes);
-            skip.bytes -= length;
-            piece.text.advance(usize::try_from(length).unwrap_or(usize::MAX));
+            let length = u64::try_from(piece.text.len()).unwrap_or(u64::MAX);
+            let skipped = length.min(skip.bytes);
+            if skipped == length {
+                let bytes = self.read.map_or(0, |read| read.bytes) - skip.bytes;
+                self.seen.add(&piece, Some(Taken { bytes, ..*skip }));
+            }
+            skip.bytes -= skipped;
+            piece.text.advance(usize::try_from(skipped).unwrap_or(usize::MAX));
         }
         if piece.at > skip.at || skip.bytes == 0 {
             self.skip = None;
@@ -203,7 +209,7 @@ impl Output {
         let is_rest = std::mem::replace(&mut self.is_rest, false);
         let line = LogLine {
             text: Bytes::from(self.line.split()),
-            stream: Some(self.output),
+            stream: Some(self.kind),
             sent_at: Some(Timestamp::from_nanos(self.line_at)),
             continued,
             // They belong to all of a line, and come with its first piece.
@@ -270,15 +276,19 @@ impl Seen {
         same.find(|(known, _)| *known == hash).map(|(_, before)| *before)
     }
 
+    fn note(&mut self, at: u64) {
+        if self.times.len() == Self::TIMES {
+            self.times.pop_front();
+        }
+        self.times.push_back(at);
+    }
+
     /// `read` is what was read before it.
     fn add(&mut self, piece: &Piece, read: Option<Taken>) {
         let read = read.unwrap_or_default();
         if read.at != piece.at {
             self.last.clear();
-            if self.times.len() == Self::TIMES {
-                self.times.pop_front();
-            }
-            self.times.push_back(read.at);
+            self.note(read.at);
         }
         if self.last.len() == Self::LAST {
             self.last.pop_front();

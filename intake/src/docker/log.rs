@@ -7,22 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use model::{ContainerAction, ContainerEvent, Event, Fields, LogLine};
+use model::{ContainerAction, ContainerEvent, Event, LogLine};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Docker;
 use super::container::{Trouble, look_up};
 use super::daemon::{Container, DaemonError};
-use super::frames::{Frame, FrameError, Frames};
 use super::journal::Journal;
 use super::life::{self, Changes};
 use super::lines::Lines;
 use super::position::{Life, Position};
+use super::reading::Reading;
 use crate::sources::Source;
 
-/// What goes into one block, about.
-const BATCH_BYTES: usize = 512 << 10;
-const BATCH_LINES: usize = 4096;
+/// What was read waits no longer for more that is there already: the quota may let that through slowly.
+const APPEND_AFTER: Duration = Duration::from_millis(100);
 /// A container without changes is looked at after this.
 const LOOK_EVERY: Duration = Duration::from_mins(5);
 /// Its names are looked up again after this.
@@ -40,9 +39,6 @@ const READ_DEADLINE: Duration = Duration::from_mins(10);
 const WORD_DEADLINE: Duration = Duration::from_secs(1);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
-/// Characters of a container's id that people see.
-const SHORT_ID: usize = 12;
-
 /// A container's log, and how far it is in the stream.
 pub(super) struct Log {
     docker: Docker,
@@ -63,19 +59,6 @@ enum End {
     Over,
     /// It is to be asked for anew.
     Stalled,
-}
-
-/// An answer of Docker's, and the lines of it that are not in the stream yet.
-struct Reading {
-    frames: Frames,
-    lines: Lines,
-    ready: Vec<LogLine>,
-    ready_bytes: usize,
-    /// No piece has come yet.
-    is_empty: bool,
-    complaint: Option<String>,
-    /// Pieces from this time on are of a later run of the container.
-    until: Option<u64>,
 }
 
 impl Log {
@@ -200,7 +183,7 @@ impl Log {
                 };
                 self.docker.intake.quotas.wait(&self.source, chunk.len()).await;
                 reading.take(&chunk)?;
-                next = if reading.is_full() {
+                next = if reading.is_full() || taken_at.elapsed() >= APPEND_AFTER {
                     None
                 } else {
                     bytes.next().now_or_never().transpose()?
@@ -273,20 +256,7 @@ impl Log {
     }
 
     fn reading(&self, until: Option<u64>) -> Reading {
-        let Container { id, name, image, has_terminal, .. } = &self.container;
-        let id = id.get(..SHORT_ID).unwrap_or(id);
-        let fields: Fields = [("container_id", id), ("container_name", name), ("image", image)]
-            .into_iter()
-            .collect();
-        Reading {
-            frames: Frames::new(*has_terminal),
-            lines: Lines::new(self.journal.position(), self.source.engine(), fields),
-            ready: Vec::new(),
-            ready_bytes: 0,
-            is_empty: true,
-            complaint: None,
-            until,
-        }
+        Reading::new(self.journal.position(), &self.container, self.source.engine(), until)
     }
 
     async fn append(&mut self, reading: &mut Reading) -> Result<(), Trouble> {
@@ -396,38 +366,5 @@ impl Log {
             () = self.docker.stop.cancelled() => Err(Trouble::Stopped),
             () = sleep(delay) => Ok(()),
         }
-    }
-}
-
-impl Reading {
-    fn take(&mut self, chunk: &[u8]) -> Result<(), FrameError> {
-        self.frames.extend(chunk);
-        while let Some(frame) = self.frames.next()? {
-            self.frame(frame);
-        }
-        Ok(())
-    }
-
-    fn rest(&mut self) -> Result<(), FrameError> {
-        if let Some(frame) = self.frames.rest()? {
-            self.frame(frame);
-        }
-        Ok(())
-    }
-
-    fn frame(&mut self, frame: Frame) {
-        self.is_empty &= !matches!(frame, Frame::Piece(_));
-        match frame {
-            Frame::Complaint(complaint) => self.complaint = Some(complaint),
-            Frame::Piece(piece) if self.until.is_some_and(|until| piece.at >= until) => {}
-            Frame::Piece(piece) => {
-                self.ready_bytes += piece.text.len();
-                self.lines.push(piece, &mut self.ready);
-            }
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.ready_bytes >= BATCH_BYTES || self.ready.len() >= BATCH_LINES
     }
 }

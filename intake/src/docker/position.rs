@@ -90,11 +90,12 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    fn taken(seconds: u64, more: bool) -> Option<Taken> {
-        Some(Taken { at: seconds * SECOND, bytes: 1, more })
+    const fn taken(seconds: u64, more: bool) -> Taken {
+        Taken { at: seconds * SECOND, bytes: 1, more }
     }
 
-    fn since(stdout: Option<Taken>, stderr: Option<Taken>) -> Option<u64> {
+    fn since(stdout: impl Into<Option<Taken>>, stderr: impl Into<Option<Taken>>) -> Option<u64> {
+        let (stdout, stderr) = (stdout.into(), stderr.into());
         let position = Position { stdout, stderr, ..Position::default() };
         position.since().map(|at| at.nanos() / SECOND)
     }

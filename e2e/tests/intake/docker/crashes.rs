@@ -46,9 +46,9 @@ async fn each_line_is_recorded_once_though_the_database_is_away() -> Result<()> 
         sleep(Duration::from_secs(2)).await;
         let cluster = world.database.cluster().context("a cluster")?;
         if round == 1 {
-            cluster.crash().await?
+            cluster.crash().await?;
         } else {
-            cluster.stop().await?
+            cluster.stop().await?;
         }
         sleep(Duration::from_secs(3)).await;
         cluster.start_again().await?;

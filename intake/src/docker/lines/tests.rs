@@ -10,11 +10,10 @@ fn piece(output: OutputStream, at: u64, text: &str) -> Piece {
     Piece { output, at, text: text.to_owned().into() }
 }
 
-/// The texts of the lines after a position, and the position after each piece.
-fn read(
-    position: &Position,
-    pieces: &[Piece],
-) -> (Vec<(OutputStream, String)>, Vec<(usize, Position)>) {
+type Named = Vec<(OutputStream, String)>;
+
+/// The texts of the lines after a position; and after each piece, how many there are and the position.
+fn read(position: &Position, pieces: &[Piece]) -> (Named, Vec<(usize, Position)>) {
     let mut lines = Lines::new(position, None, Fields::default());
     let (mut given, mut marks) = (Vec::new(), Vec::new());
     for piece in pieces {
@@ -63,6 +62,11 @@ fn what_a_rotated_log_repeats_is_left_out() {
         again.extend_from_slice(&pieces[begin..]);
         again.push(piece(STDOUT, 9, "9\n"));
         assert_eq!(texts(&again), ["1", "2", "3", "4", "5", "9"]);
+        let (_, marks) = read(&Position::default(), &pieces);
+        for (given, position) in &marks {
+            let (lines, _) = read(position, &again);
+            assert_eq!(lines.len(), 6 - given, "from {begin} on, after {given}");
+        }
     }
 }
 
@@ -87,7 +91,8 @@ fn long_line_goes_on_where_it_was_cut() {
 /// Pieces as Docker writes them: each output's times rise, and a line's pieces share one.
 fn pieces() -> impl Strategy<Value = Vec<Piece>> {
     let piece = (any::<bool>(), "[ab]{0,3}", any::<bool>(), 0..3_u64);
-    prop::collection::vec(piece, 1..40).prop_map(|made| {
+    let made = prop::collection::vec(piece, 1..40);
+    let pieces = made.prop_map(|made| {
         let (mut clock, mut open) = (0, [None; 2]);
         let pieces = made.into_iter().filter_map(|(is_stderr, mut text, ends, later)| {
             clock += later + 1;
@@ -100,8 +105,9 @@ fn pieces() -> impl Strategy<Value = Vec<Piece>> {
             let output = if is_stderr { OutputStream::Stderr } else { STDOUT };
             (!text.is_empty()).then(|| piece_of(output, at, text))
         });
-        pieces.collect()
-    })
+        pieces.collect::<Vec<_>>()
+    });
+    pieces.prop_filter("some pieces", |pieces| !pieces.is_empty())
 }
 
 fn piece_of(output: OutputStream, at: u64, text: String) -> Piece {
