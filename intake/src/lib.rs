@@ -27,9 +27,9 @@ mod sources;
 mod syslog;
 
 pub use config::{Config, Connections, Settings, SyslogSettings};
+pub use docker::InvalidHost;
 pub use http::HttpStartError;
 pub use syslog::{ListenError, TlsError};
-pub use docker::InvalidHost;
 
 use counts::Counts;
 use docker::Docker;

@@ -18,8 +18,8 @@ use tokio::process::Command;
 use uuid::Uuid;
 
 mod docker;
-mod syslog;
 mod http;
+mod syslog;
 
 /// Far more than anything here takes.
 const DEADLINE: Duration = Duration::from_mins(1);
