@@ -13,6 +13,7 @@ use crate::{DEADLINE, Source, World};
 mod connections;
 mod durability;
 mod keys;
+mod new_tokens;
 mod refusals;
 mod shippers;
 

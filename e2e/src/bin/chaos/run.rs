@@ -165,7 +165,7 @@ fn watch_processes(world: &Arc<World>) -> JoinSet<()> {
         loop {
             world.note_peaks();
             // What cannot be started is found to have ended after the attack.
-            world.supervise().await.ok();
+            world.supervise().ok();
             sleep(Duration::from_millis(500)).await;
         }
     });

@@ -83,37 +83,7 @@ pub(crate) fn report(facts: &Facts, verdict: &Verdict) -> String {
     }
 
     line(String::new());
-    let handles =
-        verdict.drains.iter().map(|drain| format!("{:>9}", format!("at {}", drain.handle)));
-    let handles: Vec<_> = handles.collect();
-    line(format!(
-        "{:<10} {:>8} {:>12} {:>9} {} {:>6} {:>8} {:>8}",
-        "lines",
-        "sent",
-        "acknowledged",
-        "in stream",
-        handles.join(" "),
-        "lost",
-        "repeated",
-        "cut off"
-    ));
-    for (way, totals) in &verdict.ways {
-        let at = |drain: &DrainTotals| drain.by_way.get(way).copied().unwrap_or_default();
-        let at = verdict.drains.iter().map(|drain| format!("{:>9}", at(drain)));
-        let acknowledged =
-            totals.acknowledged.map_or_else(|| "-".to_owned(), |lines| lines.to_string());
-        line(format!(
-            "{:<10} {:>8} {acknowledged:>12} {:>9} {} {:>6} {:>8} {:>8}  {}",
-            totals.name,
-            totals.sent,
-            totals.recorded,
-            at.collect::<Vec<_>>().join(" "),
-            totals.lost,
-            totals.repeated,
-            totals.cut_off,
-            totals.remark
-        ));
-    }
+    line(ways(verdict).join("\n"));
 
     line(String::new());
     line(format!("{:<12} {:>12} {:>12}", "memory", "peak MiB", "bound MiB"));
@@ -138,4 +108,40 @@ pub(crate) fn report(facts: &Facts, verdict: &Verdict) -> String {
         verdict.shown_bytes, verdict.lost, facts.seed
     ));
     out
+}
+
+/// The ways in, a line each.
+fn ways(verdict: &Verdict) -> Vec<String> {
+    let handles =
+        verdict.drains.iter().map(|drain| format!("{:>9}", format!("at {}", drain.handle)));
+    let handles: Vec<_> = handles.collect();
+    let mut lines = vec![format!(
+        "{:<10} {:>8} {:>12} {:>9} {} {:>6} {:>8} {:>8}",
+        "lines",
+        "sent",
+        "acknowledged",
+        "in stream",
+        handles.join(" "),
+        "lost",
+        "repeated",
+        "cut off"
+    )];
+    for (way, totals) in &verdict.ways {
+        let at = |drain: &DrainTotals| drain.by_way.get(way).copied().unwrap_or_default();
+        let at = verdict.drains.iter().map(|drain| format!("{:>9}", at(drain)));
+        let acknowledged =
+            totals.acknowledged.map_or_else(|| "-".to_owned(), |lines| lines.to_string());
+        lines.push(format!(
+            "{:<10} {:>8} {acknowledged:>12} {:>9} {} {:>6} {:>8} {:>8}  {}",
+            totals.name,
+            totals.sent,
+            totals.recorded,
+            at.collect::<Vec<_>>().join(" "),
+            totals.lost,
+            totals.repeated,
+            totals.cut_off,
+            totals.remark
+        ));
+    }
+    lines
 }

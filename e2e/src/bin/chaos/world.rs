@@ -92,7 +92,7 @@ impl World {
         let cluster = TestCluster::start_in(on, &["max_wal_size=128MB", "min_wal_size=32MB"]);
         let database = TestDatabase::of_own_cluster(cluster.await?).await?;
         let docker = TestDocker::start(&folder.path().join("docker")).await?;
-        let mut intakes = Intakes::new(&certificate, folder.path().join("intakes"))?;
+        let mut intakes = Intakes::new(&certificate, &folder.path().join("intakes"))?;
         if !docker.is_own() {
             intakes.no_container = Some("only root can start a Docker daemon".to_owned());
         }

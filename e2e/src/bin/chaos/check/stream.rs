@@ -153,16 +153,12 @@ fn line(record: model::Record, recorded: &mut Recorded, verdict: &mut Verdict) {
         // What a connection that was cut leaves of its last line may not say which way it came.
         let way = Way::of(text).or(producer.way);
         producer.way = producer.way.or(way);
-        match way {
-            Some(way) => {
-                recorded.order.entry(way).or_default().push((id, producer.records.len()));
-            }
-            None => {
-                let text = String::from_utf8_lossy(text);
-                let sentence =
-                    format!("producer {id}: record {} is no sender's: {text}", record.seq);
-                verdict.findings.add("stream", sentence);
-            }
+        if let Some(way) = way {
+            recorded.order.entry(way).or_default().push((id, producer.records.len()));
+        } else {
+            let text = String::from_utf8_lossy(text);
+            let sentence = format!("producer {id}: record {} is no sender's: {text}", record.seq);
+            verdict.findings.add("stream", sentence);
         }
     }
     producer.records.push(text);

@@ -1,7 +1,7 @@
 //! How logs get in: two intakes, the log sources, and what senders need to know of them.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -35,9 +35,9 @@ pub(super) struct Intakes {
 }
 
 impl Intakes {
-    pub(super) fn new(certificate: &ServerCertificate, folder: PathBuf) -> Result<Self> {
-        std::fs::create_dir(&folder)?;
-        let [_, chain, key] = certificate.write_to(&folder)?;
+    pub(super) fn new(certificate: &ServerCertificate, folder: &Path) -> Result<Self> {
+        std::fs::create_dir(folder)?;
+        let [_, chain, key] = certificate.write_to(folder)?;
         Ok(Self {
             http: [free_port()?, free_port()?],
             syslog: [free_port()?, free_port()?],
@@ -77,10 +77,12 @@ impl World {
             let made = self.cli().json(&[&name[..], &of].concat()).await?;
             let token =
                 made.get("token").and_then(Value::as_str).context("a source has a token")?;
-            match way {
-                Way::Http => self.intakes.http_token = token.to_owned(),
-                _ => self.intakes.syslog_token = token.to_owned(),
-            }
+            let kept = if way == Way::Http {
+                &mut self.intakes.http_token
+            } else {
+                &mut self.intakes.syslog_token
+            };
+            token.clone_into(kept);
         }
         if self.intakes.no_container.is_none() {
             container::start(&*self.docker.lock().await).await?;

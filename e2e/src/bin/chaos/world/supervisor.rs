@@ -10,7 +10,7 @@ use super::{Member, World};
 
 impl World {
     /// Starts those again that ended because there was no database when they started.
-    pub(crate) async fn supervise(&self) -> Result<()> {
+    pub(crate) fn supervise(&self) -> Result<()> {
         for member in Member::all() {
             // One that is being started or killed is looked at the next time.
             let Ok(mut slot) = self.slot(member)?.try_lock() else { continue };
