@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::counts::Counts;
 use crate::lanes::Producer;
-use crate::loops::Loops;
+use crate::loops::{Loops, SourceOf};
 
 /// How long a change of a source may go unnoticed.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -87,6 +87,11 @@ impl Source {
     /// The environment whose stream it writes to.
     pub(crate) const fn environment(&self) -> Id<Environment> {
         self.row.environment.id
+    }
+
+    /// Both.
+    pub(crate) const fn of(&self) -> SourceOf {
+        (self.environment(), self.id())
     }
 
     /// The engine, if its lines are a database's.

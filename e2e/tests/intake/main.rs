@@ -89,7 +89,7 @@ impl World {
         let hash = Sha256::digest(source.token.as_bytes()).to_vec();
         let (id, environment) = (source.id.uuid(), self.environment.id.uuid());
         self.admin
-            .execute(&statement, &[&id, &environment, &thing, &&source.token[..7], &hash])
+            .execute(&statement, &[&id, &environment, &thing, &source.token.get(..7), &hash])
             .await?;
         Ok(source)
     }

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::Docker;
 use super::position::Position;
+use crate::loops::SourceOf;
 use crate::sources::Source;
 
 const FIRST_RETRY: Duration = Duration::from_millis(50);
@@ -31,6 +32,7 @@ pub(super) struct Journal {
     docker: Docker,
     container: String,
     origin: Arc<Origin>,
+    source: SourceOf,
     position: Position,
     /// The last block is not written down as being there.
     is_pending: bool,
@@ -85,7 +87,8 @@ impl Journal {
         })?;
         let origin = source.origin_as(claim.producer);
         let container = container.to_owned();
-        let mut journal = Self { docker: docker.clone(), container, origin, position, is_pending };
+        let (docker, source) = (docker.clone(), source.of());
+        let mut journal = Self { docker, container, origin, source, position, is_pending };
         journal.settle().await?;
         Ok(journal)
     }
@@ -98,19 +101,24 @@ impl Journal {
     /// What the records are about, where that has changed.
     pub(super) fn set_source(&mut self, source: &Source) {
         self.origin = source.origin_as(self.origin.producer);
+        self.source = source.of();
     }
 
     /// Appends records of events, after which this is the position. They are in the stream then.
     pub(super) async fn append(
         &mut self,
-        events: Vec<Event>,
+        mut events: Vec<Event>,
         mut next: Position,
     ) -> Result<(), Stopped> {
-        // The system's clock may be set back; a producer's time is not.
-        next.last_at = self.position.last_at.max(Timestamp::now().nanos());
+        self.docker.intake.lanes.loops().take_out(self.source, &mut events);
+        // The system's clock may be set back; a producer's time is not. No two records have the same one: receivers
+        // drop what has the same time and text as repeats.
+        let now = Timestamp::now().nanos();
+        next.last_at = self.position.last_at;
         next.next_seq = self.position.next_seq;
         let mut records = Vec::with_capacity(events.len());
         for event in events {
+            next.last_at = now.max(next.last_at.saturating_add(1));
             let (origin, at) = (self.origin.clone(), Timestamp::from_nanos(next.last_at));
             records.push(Record { origin, seq: next.next_seq, at, event });
             next.next_seq += 1;

@@ -102,7 +102,7 @@ pub(super) async fn deliver(
         // An answer of another version tells the same as what was read now.
         return Ok(serde_json::from_value(answer).unwrap_or(outcome));
     }
-    intake.lanes.loops().take_out_lines(source, &mut lines);
+    intake.lanes.loops().take_out_lines(source.of(), &mut lines);
     let (count, bytes) = size(&lines);
     for block in blocks(source, begun.block_id, lines) {
         let block = block.map_err(|error| {
@@ -137,12 +137,14 @@ fn blocks(
     lines: Vec<LogLine>,
 ) -> impl Iterator<Item = Result<Block, EncodeError>> {
     let (environment, origin) = (source.environment(), source.origin_as(Id::from_uuid(first)));
-    let at = Timestamp::from_nanos(millis(first) * 1_000_000);
+    let at = millis(first) * 1_000_000;
     let mut records = (0..)
         .zip(lines.into_iter().flat_map(split))
         .map(move |(seq, line)| {
             let bytes = line.text.len() + line.fields.packed().len();
             let event = Event::Line(Box::new(line));
+            // No two at the same time: receivers drop what has the same time and text as repeats.
+            let at = Timestamp::from_nanos(at.saturating_add(seq));
             (Record { origin: origin.clone(), seq, at, event }, bytes)
         })
         .peekable();

@@ -160,7 +160,9 @@ async fn lines_that_a_drain_of_the_environment_sent_are_not_taken_in_again() {
         fields: [("pid", "7".to_owned()), (name, drain.hop())].into_iter().collect(),
         ..LogLine::plain("again")
     };
-    let lines = vec![back("hop"), LogLine::plain("new"), back("spillway@32473.hop"), back("shop")];
+    let text = |before: &str| LogLine::plain(format!("a {before}{}\" b", drain.hop()));
+    let mut lines = vec![back("hop"), LogLine::plain("new"), back("spillway@32473.hop")];
+    lines.extend([back("shop"), text("hop=\""), text("\\\"hop\\\": \\\""), text("hop")]);
     for source in [&ours, &other] {
         lanes.submit(source, source.shared_producer(), lines.clone()).await.await.unwrap();
     }
@@ -168,12 +170,12 @@ async fn lines_that_a_drain_of_the_environment_sent_are_not_taken_in_again() {
         let records = kept.records();
         records.iter().filter(|it| it.origin.environment.id == source.environment()).count()
     };
-    assert_eq!((of(&ours), of(&other)), (2, 4));
-    let looped = DrainLoop { drain, source: ours.id(), lines: 2 };
+    assert_eq!((of(&ours), of(&other)), (3, 7));
+    let looped = DrainLoop { drain, source: ours.id(), lines: 4 };
     assert_eq!(lanes.loops.taken(), [looped]);
     // Nothing is left to append.
     lanes.submit(&ours, ours.shared_producer(), vec![back("hop")]).await.await.unwrap();
-    assert_eq!(of(&ours), 2);
+    assert_eq!(of(&ours), 3);
 }
 
 #[test]

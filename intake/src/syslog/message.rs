@@ -120,8 +120,9 @@ impl Head<'_> {
         fields: &mut FieldsPacker,
     ) {
         let mut push = |name: &str, value: &str| {
-            let has_token =
-                token.is_some_and(|token| value.contains(token) || name.contains(token));
+            // Only what is long enough is looked through.
+            let has = |text: &str, token| text.len() >= TOKEN_LENGTH && text.contains(token);
+            let has_token = token.is_some_and(|token| has(value, token) || has(name, token));
             if !has_token && fields.len() + name.len() + value.len() <= FIELDS_BYTES {
                 fields.push(name, value);
             }
@@ -149,13 +150,16 @@ impl Head<'_> {
         {
             push("facility", facility);
         }
+        let mut full_name = String::new();
         for Element { id, parameters } in &self.data {
             let of_token = token.is_some_and(|token| token_of_id(id) == token);
             for (name, value) in parameters {
                 if of_token {
                     push(name, value);
                 } else {
-                    push(&format!("{id}.{name}"), value);
+                    full_name.clear();
+                    full_name.extend([id, ".", name]);
+                    push(&full_name, value);
                 }
             }
         }
