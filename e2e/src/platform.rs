@@ -106,6 +106,7 @@ pub struct Platform {
     settings: Vec<String>,
     api: String,
     ssh_port: u16,
+    intake: String,
     folder: TempDir,
 }
 
@@ -114,7 +115,8 @@ impl Platform {
     pub async fn start(settings: &[&str]) -> Result<Self> {
         let folder = public_folder()?;
         let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
-        let mut platform = Self { up: None, settings, api: String::new(), ssh_port: 0, folder };
+        let (api, intake) = (String::new(), String::new());
+        let mut platform = Self { up: None, settings, api, ssh_port: 0, intake, folder };
         platform.start_again().await?;
         Ok(platform)
     }
@@ -150,6 +152,7 @@ impl Platform {
         self.api = text("api").context("it tells where the API is")?;
         let ssh = text("ssh").context("it tells where the edge is")?;
         self.ssh_port = ssh.rsplit(':').next().unwrap_or_default().parse()?;
+        self.intake = text("intake").context("it tells where the intake is")?;
         self.up = Some(process);
         Ok(())
     }
@@ -159,12 +162,21 @@ impl Platform {
         let mut up = self.cli().command(&["up", "--json", "--data-dir"])?;
         up.arg(self.data());
         // Free ports at the first start, and the same ones at the next.
-        let api_port = self.api.rsplit(':').next().filter(|port| !port.is_empty()).unwrap_or("0");
-        up.args(["--api-listen", &format!("127.0.0.1:{api_port}")]);
+        let port = |url: &str| match url.rsplit(':').next() {
+            Some(port) if !port.is_empty() => format!("127.0.0.1:{port}"),
+            _ => "127.0.0.1:0".to_owned(),
+        };
+        up.args(["--api-listen", &port(&self.api), "--intake-http-listen", &port(&self.intake)]);
         up.args(["--ssh-listen", &format!("127.0.0.1:{}", self.ssh_port)]);
         up.args(["--ssh-session-network", "none"]);
         up.args(["--drain-allow-network", "127.0.0.0/8,::1/128"]).args(&self.settings);
         Ok(up)
+    }
+
+    /// Where it takes lines over HTTP.
+    #[must_use]
+    pub fn intake(&self) -> &str {
+        &self.intake
     }
 
     /// The process.

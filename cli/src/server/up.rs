@@ -71,6 +71,7 @@ struct Services {
 struct Ready {
     api: String,
     edge: String,
+    intake: String,
     // The flag by which operators' commands find the database.
     database: String,
     // Nobody can sign in yet.
@@ -142,7 +143,9 @@ impl Up {
         shutdown: &Shutdown,
         printer: Printer,
     ) -> Result<()> {
-        let scheme = if self.api.api_tls_certificate.is_some() { "https" } else { "http" };
+        let scheme = |is_tls| if is_tls { "https" } else { "http" };
+        let api_scheme = scheme(self.api.api_tls_certificate.is_some());
+        let intake_scheme = scheme(self.intake.intake_http_tls_certificate.is_some());
         let own_database = self.database_url.is_none();
         let starting = async {
             store::migrations::run(database_url).await?;
@@ -155,8 +158,9 @@ impl Up {
             () = shutdown.requested() => return Ok(()),
         };
         let ready = Ready {
-            api: format!("{scheme}://{}", api.address()),
+            api: format!("{api_scheme}://{}", api.address()),
             edge: edge.address().to_string(),
+            intake: format!("{intake_scheme}://{}", intake.http_address()),
             database: if own_database {
                 format!("--data-dir {}", folder.path().display())
             } else {
@@ -239,12 +243,14 @@ where
 
 impl Ready {
     fn tell(&self, printer: Printer) -> Result<()> {
-        let Self { api, edge, database, is_new } = self;
+        let Self { api, edge, intake, database, is_new } = self;
         if printer.is_json() {
-            let told = json!({ "ready": true, "api": api, "ssh": edge });
+            let told = json!({ "ready": true, "api": api, "ssh": edge, "intake": intake });
             return Printer::raw(&format!("{told}\n"));
         }
-        printer.line(&format!("Spillway is ready.\n  API       {api}\n  SSH edge  {edge}"))?;
+        printer.line(&format!(
+            "Spillway is ready.\n  API       {api}\n  SSH edge  {edge}\n  Intake    {intake}"
+        ))?;
         if *is_new {
             printer.line(&format!(
                 "There is no organization yet. In another terminal:\n  \
