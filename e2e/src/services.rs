@@ -1,4 +1,4 @@
-//! The three services as processes of their own, over one database.
+//! The services as processes of their own, over one database.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
