@@ -256,6 +256,7 @@ impl Assembler {
     /// Announces the block whose records follow.
     pub(crate) fn begin_block(&mut self, position: Position) {
         self.current = position;
+        self.joined.begin_block(position);
     }
 
     /// All records of the block were pushed.

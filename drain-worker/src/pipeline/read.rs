@@ -16,6 +16,8 @@ use crate::batch::{Batch, Batcher, Resume};
 use crate::lines::{Assembler, Checkpoint, Shaper};
 
 const READ_AGAIN: Duration = Duration::from_secs(1);
+/// After this long without a block the next one is new.
+const CAUGHT_UP: Duration = Duration::from_secs(1);
 /// A damaged block is read again in case somebody repairs it: going past it would lose records.
 const READ_DAMAGED_AGAIN: Duration = Duration::from_mins(1);
 
@@ -88,8 +90,10 @@ impl Reader {
     async fn read(&mut self, batches: mpsc::Sender<Batch>) {
         let mut blocks =
             self.stream.read_at_leisure(self.environment, self.from, self.status.leisure());
+        let mut read_at = tokio::time::Instant::now();
         loop {
             let (due, complete) = (self.batcher.due(), self.assembler.joined_until());
+            let caught_up = read_at + CAUGHT_UP;
             // Reading goes first, so that a busy endpoint gets full batches and an idle one gets
             // its lines at once, unless they are gathered. Losing an arm is safe: blocks are whole when
             // they come, and the others only wait.
@@ -107,7 +111,7 @@ impl Reader {
                 }
                 // What is due is handed over below.
                 () = until(due) => None,
-                () = until_clock(complete) => {
+                () = async { tokio::join!(sleep_until(caught_up), until_clock(complete)); } => {
                     let Self { assembler, shaper, batcher, .. } = self;
                     assembler.deliver_joined(Timestamp::now(), &mut |line| {
                         shaper.shape(line, |line| batcher.add(line));
@@ -117,7 +121,11 @@ impl Reader {
             };
             let taken = match block {
                 None => Ok(()),
-                Some(Some(Ok((position, block)))) => self.take(position, &block, &batches).await,
+                Some(Some(Ok((position, block)))) => {
+                    let taken = self.take(position, &block, &batches).await;
+                    read_at = tokio::time::Instant::now();
+                    taken
+                }
                 Some(Some(Err(error))) => Err(Stopped::Failed(error)),
                 Some(None) => Err(Stopped::Failed(ReadError::Unavailable("it ended".to_owned()))),
             };

@@ -4,8 +4,9 @@
 //! alone. When nothing follows, the clock delivers the joined line: a moment after that time has passed nothing can
 //! be joined to it any more, unless its append takes longer.
 //!
-//! Invariant: blocks that are read again, after a failed delivery, give the same lines in the same order. What the
-//! clock delivered is delivered after the same block then.
+//! Invariant: blocks that are read again, after a failed delivery, give the same lines in the same order, for lines are
+//! left out by their number then. What the clock delivered is delivered after the same block, and until the last block
+//! that was begun is passed, the clock delivers nothing else.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub(super) struct JoinedLines {
     replayed: usize,
     /// The block of the newest of these that is not known any more.
     forgotten: Position,
+    /// The last block of which lines have come out.
+    furthest: Position,
 }
 
 type Key = (Id<Producer>, Channel);
@@ -74,7 +77,13 @@ impl JoinedLines {
     pub(super) fn resumed(&mut self, from: Position) -> Self {
         let mut clocked = std::mem::take(&mut self.clocked);
         clocked.retain(|(position, _)| *position >= from);
-        Self { clocked, forgotten: self.forgotten, ..Self::default() }
+        let (forgotten, furthest) = (self.forgotten, self.furthest);
+        Self { clocked, forgotten, furthest, ..Self::default() }
+    }
+
+    /// The records of this block follow.
+    pub(super) fn begin_block(&mut self, position: Position) {
+        self.furthest = self.furthest.max(position);
     }
 }
 
@@ -87,7 +96,7 @@ impl Assembler {
     /// When the first of the joined lines is complete, by the clock that records are timed by; only between
     /// blocks.
     pub(crate) fn joined_until(&self) -> Option<Timestamp> {
-        if self.done != self.current {
+        if self.done != self.current || self.done < self.joined.furthest {
             return None;
         }
         let last = self.joined.open.values().map(|line| line.last_at).min()?;
@@ -106,8 +115,9 @@ impl Assembler {
         }
     }
 
-    /// Delivers the joined lines that are complete by now; only between blocks.
+    /// Delivers the joined lines that are complete by now; only where [`Self::joined_until`] is some time.
     pub(crate) fn deliver_joined(&mut self, now: Timestamp, emit: &mut impl FnMut(&Line<'_>)) {
+        self.repeat_clocked(emit);
         let complete = |line: &JoinedLine| now.since(line.last_at) >= COMPLETE_AFTER;
         let mut due: Vec<_> = self
             .joined
