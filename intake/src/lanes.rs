@@ -205,7 +205,7 @@ impl Lanes {
         producer: &Arc<Producer>,
         mut events: Vec<Event>,
     ) -> Durable {
-        self.loops.take_out(source.of(), &mut events);
+        self.loops.mark_events(source.of(), &mut events);
         let mut rest = events.into_iter().peekable();
         loop {
             let (mut some, mut bytes) = (Vec::new(), 0);
@@ -256,7 +256,7 @@ impl Lanes {
         producer: &Arc<Producer>,
         mut events: Vec<Event>,
     ) -> Option<Durable> {
-        self.loops.take_out(source.of(), &mut events);
+        self.loops.mark_events(source.of(), &mut events);
         if events.is_empty() {
             return Some(Durable::already());
         }

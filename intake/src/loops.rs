@@ -1,10 +1,11 @@
 //! Log loops: a drain whose receiver logs back into the drain's own environment.
 //!
 //! What a drain sends says which drain it was, under the name `hop`. A line that comes in with the mark of a drain of
-//! its own environment is in the stream already; taken in, it would be delivered again, for ever. So it is not
-//! taken, its sender is told that it was (sending it again would not help), and the drain says so.
+//! its own environment is one that it has delivered; delivered again, it would come back for ever. So that is noted on
+//! it, and this drain leaves it out and says so. It is in the stream all the same, and goes to other drains: whoever
+//! knows a mark, and gets it into a line, makes nothing disappear.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, RwLock};
 
 use memchr::memmem::Finder;
@@ -47,39 +48,37 @@ impl Loops {
         *self.drains.write().unwrap_or_else(PoisonError::into_inner) = drains;
     }
 
-    /// Takes out what a drain of the source's environment had delivered; that is counted.
-    pub(crate) fn take_out(&self, source: SourceOf, events: &mut Vec<Event>) {
-        self.retain(source, events, |event| match event {
-            Event::Line(line) => Some(line),
-            _ => None,
-        });
-    }
-
-    /// The same of lines.
-    pub(crate) fn take_out_lines(&self, source: SourceOf, lines: &mut Vec<LogLine>) {
-        self.retain(source, lines, |line| Some(line));
-    }
-
-    fn retain<T>(&self, source: SourceOf, all: &mut Vec<T>, line: fn(&T) -> Option<&LogLine>) {
-        let before = all.len();
-        all.retain(|one| line(one).is_none_or(|line| !self.has_come_back(source, line)));
-        if all.len() < before {
-            self.counts.looped(source.1, before - all.len());
-        }
-    }
-
-    fn has_come_back(&self, source: SourceOf, line: &LogLine) -> bool {
+    /// Notes on a line which drains of its environment have delivered it before; that is counted.
+    pub(crate) fn mark(&self, source: SourceOf, line: &mut LogLine) {
         let mut marks = marks_in_fields(&line.fields).chain(marks_in_text(&line.text)).peekable();
         // Mostly there is none.
         if marks.peek().is_none() {
-            return false;
+            return;
         }
-        let drains = self.drains.read().unwrap_or_else(PoisonError::into_inner);
-        let found = marks.find_map(|mark| drains.get(&(source.0, mark.to_owned())).copied());
-        let Some(drain) = found else { return false };
+        let found: BTreeMap<String, Id<Drain>> = {
+            let drains = self.drains.read().unwrap_or_else(PoisonError::into_inner);
+            let known = |mark: &str| drains.get(&(source.0, mark.to_owned())).copied();
+            marks.filter_map(|mark| Some((mark.to_owned(), known(mark)?))).collect()
+        };
+        if found.is_empty() {
+            return;
+        }
+        let looped = found.keys().map(|mark| (LogLine::LOOPED, mark.as_str()));
+        line.fields = line.fields.iter().chain(looped).collect();
+        self.counts.looped(source.1, 1);
         let mut back = self.back.lock().unwrap_or_else(PoisonError::into_inner);
-        note(&mut back, DrainLoop { drain, source: source.1, lines: 1 });
-        true
+        for drain in found.into_values() {
+            note(&mut back, DrainLoop { drain, source: source.1, lines: 1 });
+        }
+    }
+
+    /// The same of those events that are lines.
+    pub(crate) fn mark_events(&self, source: SourceOf, events: &mut [Event]) {
+        for event in events {
+            if let Event::Line(line) = event {
+                self.mark(source, line);
+            }
+        }
     }
 
     /// What came back since the last call.

@@ -22,6 +22,10 @@ pub struct LogLine {
 }
 
 impl LogLine {
+    /// The field that names a drain by its mark ([`Id::hop`](crate::Id::hop)) which has delivered the line before it
+    /// came in: that drain does not deliver it again.
+    pub const LOOPED: &str = "spillway.looped";
+
     /// A line of which nothing is known but the text.
     #[must_use]
     pub fn plain(text: impl Into<Bytes>) -> Self {

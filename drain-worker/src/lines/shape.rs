@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use destinations::{Options, Severity, Tag, TagSet};
-use model::{Drain, Fields, Id, OutputStream, Timestamp};
+use model::{Drain, Fields, Id, LogLine, OutputStream, Timestamp};
 use regex::bytes::Regex;
 use serde_json::{Map, Value};
 
@@ -50,13 +50,15 @@ pub(crate) struct Shaper {
     minimum: Option<Severity>,
     tags: TagSet,
     fields: Vec<(String, String)>,
+    hop: String,
 }
 
 impl Shaper {
     /// Fails where a pattern is wrong.
     pub(crate) fn new(options: &Options, limit: usize, drain: Id<Drain>) -> Result<Self, String> {
         let tags = TagSet::of(options.tags.as_ref());
-        let hop = tags.has(Tag::Hop).then(|| (Tag::Hop.as_str().to_owned(), drain.hop()));
+        let hop = drain.hop();
+        let mark = tags.has(Tag::Hop).then(|| (Tag::Hop.as_str().to_owned(), hop.clone()));
         let redactions = options.redactions.iter().map(|redaction| {
             let regex = destinations::regex(&redaction.pattern)?;
             Ok((regex, redaction.replacement.clone().into_bytes()))
@@ -67,12 +69,16 @@ impl Shaper {
             parse_json: options.parse_json,
             minimum: options.minimum_severity,
             tags,
-            fields: options.static_fields.clone().into_iter().chain(hop).collect(),
+            fields: options.static_fields.clone().into_iter().chain(mark).collect(),
+            hop,
         })
     }
 
     /// Gives the line to `emit` as it is to be sent, unless it is left out.
     pub(crate) fn shape(&self, line: &Line<'_>, mut emit: impl FnMut(&Line<'_>)) {
+        if line.extras.said.fields.is_some_and(|fields| self.has_delivered(fields)) {
+            return;
+        }
         let mut message = Cow::Borrowed(line.message);
         for (regex, replacement) in &self.redactions {
             if let Cow::Owned(masked) = regex.replace_all(&message, replacement.as_slice()) {
@@ -110,6 +116,14 @@ impl Shaper {
             emit(&Line { message: piece, span, extras, ..*line });
             offset += length;
         }
+    }
+}
+
+impl Shaper {
+    /// Whether the line has come back from this drain.
+    fn has_delivered(&self, fields: &Fields) -> bool {
+        let is_looped = |(name, mark): (&str, &str)| name == LogLine::LOOPED && mark == self.hop;
+        fields.iter().any(is_looped)
     }
 }
 
@@ -202,6 +216,30 @@ mod tests {
             ]
         );
         assert_eq!(pieces("exec: 0123456789"), [piece("exec: 0123456789", "7", false)]);
+    }
+
+    #[test]
+    fn a_line_that_has_come_back_goes_to_other_drains_only() {
+        let [drain, other]: [Id<Drain>; 2] = [Id::generate(), Id::generate()];
+        let origin: Arc<_> = origin();
+        let fields = [("a", "b".to_owned()), (LogLine::LOOPED, drain.hop())].into_iter().collect();
+        let said = Said { fields: Some(&fields), ..Said::default() };
+        let line = Line {
+            origin: &origin,
+            seq: 0,
+            at: Timestamp::from_nanos(0),
+            event: "line",
+            span: None,
+            message: b"again",
+            extras: Extras { said, ..Extras::default() },
+        };
+        let sent = |drain| {
+            let mut sent = 0;
+            let shaper = Shaper::new(&Options::default(), 1000, drain).unwrap();
+            shaper.shape(&line, |_| sent += 1);
+            sent
+        };
+        assert_eq!((sent(drain), sent(other)), (0, 1));
     }
 
     #[test]

@@ -102,7 +102,7 @@ async fn edge_sees_no_drain_no_password_and_no_payload() -> Result<()> {
         refused(
             &edge,
             &[
-                "select id from log_drains",
+                "select destination from log_drains",
                 "select drain_id from drain_positions",
                 "select line from rejected_lines",
                 "select password_hash from users",
@@ -193,7 +193,6 @@ async fn intake_reads_no_record_no_user_and_no_key_and_lets_nobody_in() -> Resul
                 "select payload from stream.blocks",
                 "select * from stream.blocks",
                 "select stream.drop_passed_day()",
-                "insert into stream.fences (appender_id) values (gen_random_uuid())",
                 "select id from users",
                 "select user_id from memberships",
                 "select id from ssh_keys",
@@ -201,7 +200,7 @@ async fn intake_reads_no_record_no_user_and_no_key_and_lets_nobody_in() -> Resul
                 "select id from refresh_tokens",
                 "select name from app_variables",
                 "select id from ephemeral_sessions",
-                "select id from log_drains",
+                "select destination from log_drains",
                 "select drain_id from drain_positions",
                 "select line from rejected_lines",
                 "select id from activity",

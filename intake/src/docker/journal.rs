@@ -110,7 +110,7 @@ impl Journal {
         mut events: Vec<Event>,
         mut next: Position,
     ) -> Result<(), Stopped> {
-        self.docker.intake.lanes.loops().take_out(self.source, &mut events);
+        self.docker.intake.lanes.loops().mark_events(self.source, &mut events);
         // The system's clock may be set back; a producer's time is not. No two records have the same one: receivers
         // drop what has the same time and text as repeats.
         let now = Timestamp::now().nanos();

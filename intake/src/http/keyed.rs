@@ -4,8 +4,9 @@
 //! from it, and so is its records' producer. Whoever appends again, after whatever, appends under the same
 //! ids, and the stream keeps the first block of an id. So it holds across a crash at any place.
 //!
-//! Invariant: what is appended under a request's ids depends on its body and its first id alone, times included;
-//! and, for lines that a drain had delivered, on whether that drain is still there.
+//! Invariant: how lines are divided into blocks depends on the request's body alone, and what is appended under its ids
+//! on that and on the first of these, times included; only which drains have delivered a line before may be noted on
+//! it by one attempt and not by another.
 
 use actix_web::HttpRequest;
 use actix_web::http::header::CONTENT_TYPE;
@@ -18,6 +19,7 @@ use super::Refusal;
 use super::lines::Outcome;
 use crate::Intake;
 use crate::lanes::{BLOCK_BYTES, BLOCK_RECORDS, split};
+use crate::loops::Loops;
 use crate::sources::Source;
 
 /// The headers that a key may be in; the first that is there counts.
@@ -83,7 +85,7 @@ pub(super) async fn deliver(
     intake: &Intake,
     source: &Source,
     key: &Key,
-    mut lines: Vec<LogLine>,
+    lines: Vec<LogLine>,
     outcome: Outcome,
 ) -> Result<Outcome, Refusal> {
     let failed = |error: store::StoreError| {
@@ -102,9 +104,8 @@ pub(super) async fn deliver(
         // An answer of another version tells the same as what was read now.
         return Ok(serde_json::from_value(answer).unwrap_or(outcome));
     }
-    intake.lanes.loops().take_out_lines(source.of(), &mut lines);
     let (count, bytes) = size(&lines);
-    for block in blocks(source, begun.block_id, lines) {
+    for block in blocks(intake.lanes.loops(), source, begun.block_id, lines) {
         let block = block.map_err(|error| {
             tracing::error!(source = %source.id(), "lines cannot be recorded: {error}");
             Refusal::NotDurable
@@ -132,16 +133,18 @@ fn size(lines: &[LogLine]) -> (usize, usize) {
 
 /// The lines' blocks, each packed when it is asked for.
 fn blocks(
+    loops: &Loops,
     source: &Source,
     first: Uuid,
     lines: Vec<LogLine>,
 ) -> impl Iterator<Item = Result<Block, EncodeError>> {
     let (environment, origin) = (source.environment(), source.origin_as(Id::from_uuid(first)));
-    let at = millis(first) * 1_000_000;
+    let (of, at) = (source.of(), millis(first) * 1_000_000);
     let mut records = (0..)
         .zip(lines.into_iter().flat_map(split))
-        .map(move |(seq, line)| {
+        .map(move |(seq, mut line)| {
             let bytes = line.text.len() + line.fields.packed().len();
+            loops.mark(of, &mut line);
             let event = Event::Line(Box::new(line));
             // No two at the same time: receivers drop what has the same time and text as repeats.
             let at = Timestamp::from_nanos(at.saturating_add(seq));

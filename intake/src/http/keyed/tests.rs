@@ -34,7 +34,8 @@ fn header(name: &'static str, key: &str) -> KeyHeader {
 fn a_large_request_is_packed_the_same_again() {
     let (source, first) = (source(), Uuid::now_v7());
     let lines = || (0..10_000).map(|n| LogLine::plain(format!("{n:0400}"))).collect();
-    let pack = || blocks(&source, first, lines()).collect::<Result<Vec<_>, _>>().unwrap();
+    let loops = Loops::default();
+    let pack = || blocks(&loops, &source, first, lines()).collect::<Result<Vec<_>, _>>().unwrap();
     let (once, again) = (pack(), pack());
     assert_eq!(once, again);
     assert!(once.len() > 3);
