@@ -97,7 +97,7 @@ async fn a_disabled_source_is_refused_by_its_certificate_too() -> Result<()> {
 
     syslog.change(syslog.source.id, "disabled_at = now()").await?;
     // What has a connection already is refused as soon as the intake has looked.
-    wait::until_true("a refusal", Duration::from_secs(5), async || {
+    wait::until_true("a refusal", DEADLINE, async || {
         // The intake may have closed it.
         open.write_all(message).await.ok();
         sleep(Duration::from_millis(50)).await;
