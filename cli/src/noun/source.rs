@@ -209,15 +209,18 @@ fn with_token(sentence: &str, token: &str) -> String {
 
 To send lines, with your intake's host for INTAKE:
 
-    curl -H 'Authorization: Bearer {token}' --data-binary 'a line' https://INTAKE:4318/logs
+    curl -H 'Authorization: Bearer {token}' -H 'Content-Type: text/plain' \
+        --data-binary 'a line' https://INTAKE:4318/logs
 
     docker run --log-driver syslog --log-opt syslog-address=tcp+tls://INTAKE:6514 \
         --log-opt syslog-format=rfc5424 --log-opt 'tag={token}/{{{{.Name}}}}' IMAGE
 
-    # rsyslog.conf
+    # rsyslog.conf; the file has the authorities that the intake's certificate may be of
+    global(defaultNetstreamDriverCAFile="/etc/ssl/certs/ca-certificates.crt")
     template(name="spillway" type="string" string="<%PRI%>1 %TIMESTAMP:::date-rfc3339% %HOSTNAME% %APP-NAME% %PROCID% %MSGID% [{token}@32473]%msg:::sp-if-no-1st-sp%%msg%\n")
     action(type="omfwd" target="INTAKE" port="6514" protocol="tcp" template="spillway"
-        StreamDriver="ossl" StreamDriverMode="1")"#
+        StreamDriver="ossl" StreamDriverMode="1" StreamDriverAuthMode="x509/name"
+        StreamDriverPermittedPeers="INTAKE")"#
     )
 }
 

@@ -233,3 +233,35 @@ async fn command_line_prints_what_was_and_what_comes() -> Result<()> {
     child.kill().await?;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn command_line_leaves_out_what_does_not_fit() -> Result<()> {
+    let world = World::new().await?;
+    let logs = Logs::new(&world).await?;
+    let (mut web, mut main) = (logs.app("web"), logs.database("main"));
+    let mut session = logs.session(&web);
+    let id = session.origin.session.as_ref().map(|session| session.id.to_string());
+    let id = id.context("a session")?;
+    logs.append(&[web.line("GET /Orders"), main.line("checkpoint")]).await?;
+    let begin = Timestamp::now().to_string();
+    logs.append(&[session.record(Event::Shell), web.line("GET /login")]).await?;
+    let handle = world.handle(&logs.environment.id.to_string()).await?;
+    let (login, orders) = ("app/web GET /login", "app/web GET /Orders");
+    let shell = "session/ada@example.com[shell] shell started";
+    for (filter, expected) in [
+        (["--database", "main"], &["database/main checkpoint"][..]),
+        (["--session", &id], &[shell]),
+        (["--text", "get /ORD"], &[orders]),
+        (["--until", &begin], &[orders, "database/main checkpoint"]),
+        (["--since", &begin], &[shell, login]),
+    ] {
+        let arguments = [&["logs", "--environment", &handle][..], &filter].concat();
+        let command = world.cli("auditor", &arguments)?;
+        let printed = e2e::process::succeed(command, Duration::from_secs(30)).await?.text();
+        // Without the time.
+        let lines: Vec<_> =
+            printed.lines().filter_map(|line| Some(line.split_once(' ')?.1)).collect();
+        assert_eq!(lines, expected, "{filter:?}");
+    }
+    Ok(())
+}

@@ -25,6 +25,7 @@ use tokio::process::Command;
 mod activity;
 mod client_certificates;
 mod concurrency;
+mod containers;
 mod content;
 mod deletion;
 mod destinations;

@@ -11,11 +11,14 @@ use serde_json::Value;
 use crate::{DEADLINE, Source, World};
 
 mod connections;
+mod databases;
 mod durability;
 mod keys;
 mod new_tokens;
 mod refusals;
+mod rotation;
 mod shippers;
+mod tenants;
 
 /// A running intake and a client of it.
 struct Http {

@@ -34,6 +34,12 @@ struct World {
     folder: TempDir,
 }
 
+/// Another organization, in which everything has the same handles.
+struct OtherTenant {
+    environment: EnvironmentTag,
+    app: Uuid,
+}
+
 /// A log source and its token.
 #[derive(Debug, Clone)]
 struct Source {
@@ -81,17 +87,45 @@ impl World {
     }
 
     async fn source(&self, column: &str, thing: Uuid) -> Result<Source> {
+        self.source_in(&self.environment, column, thing).await
+    }
+
+    async fn source_in(
+        &self,
+        environment: &EnvironmentTag,
+        column: &str,
+        thing: Uuid,
+    ) -> Result<Source> {
         let source = Source { id: Id::generate(), token: token() };
         let statement = format!(
             "insert into log_sources (id, environment_id, handle, {column}, token_key, token_hash)
              values ($1, $2, $1::uuid::text, $3, $4, $5)"
         );
         let hash = Sha256::digest(source.token.as_bytes()).to_vec();
-        let (id, environment) = (source.id.uuid(), self.environment.id.uuid());
+        let (id, environment) = (source.id.uuid(), environment.id.uuid());
         self.admin
             .execute(&statement, &[&id, &environment, &thing, &source.token.get(..7), &hash])
             .await?;
         Ok(source)
+    }
+
+    /// The organization `umbrella` with an environment and an app of the same handles.
+    async fn other_tenant(&self) -> Result<OtherTenant> {
+        let handle = self.environment.handle.clone();
+        let environment =
+            EnvironmentTag { id: Id::generate(), handle, organization: Id::generate() };
+        let app = Uuid::now_v7();
+        self.admin
+            .batch_execute(&format!(
+                "insert into organizations (id, handle, name) values ('{0}', 'umbrella', 'U');
+                 insert into environments (id, organization_id, handle)
+                 select '{1}', '{0}', handle from environments where id = '{2}';
+                 insert into apps (id, environment_id, handle, image)
+                 values ('{app}', '{1}', 'web', 'none')",
+                environment.organization, environment.id, self.environment.id
+            ))
+            .await?;
+        Ok(OtherTenant { environment, app })
     }
 
     /// The intake, with these flags; what it says goes to `intake.log` in the folder.
@@ -111,12 +145,16 @@ impl World {
 
     /// All records of the environment, in the order of the stream.
     async fn records(&self) -> Result<Vec<Record>> {
+        self.records_of(&self.environment).await
+    }
+
+    async fn records_of(&self, environment: &EnvironmentTag) -> Result<Vec<Record>> {
         let rows = self
             .admin
             .query(
                 "select id, header, payload from stream.blocks where environment_id = $1
                  order by xid, seq",
-                &[&self.environment.id.uuid()],
+                &[&environment.id.uuid()],
             )
             .await?;
         let mut records = Vec::new();

@@ -5,6 +5,7 @@ mod flow;
 mod programs;
 mod refusals;
 mod relays;
+mod tenants;
 mod tls;
 
 use std::path::PathBuf;

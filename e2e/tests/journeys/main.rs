@@ -5,5 +5,7 @@ mod app_lines;
 mod docker_run;
 mod faults;
 mod life_of_the_platform;
+mod loops;
+mod printed_examples;
 mod verification;
 mod whole_path;

@@ -51,3 +51,40 @@ async fn container_whose_labels_name_nothing_is_not_followed() -> Result<()> {
     assert_eq!(rows.get::<_, i64>(0), 1);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handles_of_two_organizations_are_followed_where_the_organization_is_said() -> Result<()> {
+    let world = World::new().await?;
+    // No intake of another test follows what has these names.
+    let handle = format!("walls-{}", world.environment.id.uuid().simple());
+    let rename = format!("update environments set handle = '{handle}'");
+    world.admin.batch_execute(&rename).await?;
+    let other = world.other_tenant().await?;
+    let by_id = Containers::new(&world).await?;
+    let mut containers = Containers::new(&world).await?;
+    containers.environment = handle;
+    let intake = world.follows(&containers)?;
+    let web = &["--label", "spillway.app=web"];
+    let ambiguous = containers.run_of(web, &[], "echo whose").await?;
+    wait::until_true("a refusal", DEADLINE, async || Ok(intake.log().contains(&ambiguous))).await?;
+    for organization in ["acme", "umbrella"] {
+        let label = format!("spillway.organization={organization}");
+        containers.run_of(&["--label", &label], web, &format!("echo of {organization}")).await?;
+    }
+    by_id.run_of(web, &[], "echo of acme by id").await?;
+    world.ends(2).await?;
+    let theirs = wait::until("the other's line", DEADLINE, async || {
+        let records = world.records_of(&other.environment).await?;
+        Ok(actions(&records).iter().any(is_end).then_some(records))
+    })
+    .await?;
+    assert_eq!(texts(&theirs), ["of umbrella"]);
+    let mut ours = texts(&world.records().await?);
+    ours.sort();
+    assert_eq!(ours, ["of acme", "of acme by id"]);
+    Ok(())
+}
+
+fn is_end(action: &ContainerAction) -> bool {
+    matches!(action, ContainerAction::Exited { .. })
+}

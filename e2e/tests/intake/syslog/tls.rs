@@ -1,6 +1,8 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
+use e2e::wait;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::crypto::aws_lc_rs;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -11,11 +13,11 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::Syslog;
+use super::{LOOKS_AGAIN, Syslog};
 use crate::{DEADLINE, text};
 
 /// A certificate that nobody vouches for, and its key.
@@ -78,6 +80,47 @@ async fn a_client_certificate_is_as_good_as_a_token() -> Result<()> {
     assert_eq!(counted, [4, 0, 2, 0, 0]);
     assert_eq!(syslog.counts_until(&other, |[lines, ..]| lines == 2).await?, [2, 0, 0, 0, 0]);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_disabled_source_is_refused_by_its_certificate_too() -> Result<()> {
+    let syslog = Syslog::start().await?;
+    let identity = Identity::new()?;
+    let hash = Sha256::digest(&identity.certificate);
+    let set = format!("client_certificates = array['\\x{hash:x}'::bytea]");
+    syslog.change(syslog.source.id, &set).await?;
+    sleep(LOOKS_AGAIN).await;
+    let message = b"<13>1 - h app - - - mine\n";
+    let mut open = connect(&syslog, &TLS13, Some(&identity)).await?;
+    open.write_all(message).await?;
+    syslog.texts(1).await?;
+
+    syslog.change(syslog.source.id, "disabled_at = now()").await?;
+    // What has a connection already is refused as soon as the intake has looked.
+    wait::until_true("a refusal", DEADLINE, async || {
+        // The intake may have closed it.
+        open.write_all(message).await.ok();
+        sleep(Duration::from_millis(50)).await;
+        Ok(syslog.counts(&syslog.source).await?[1] > 0)
+    })
+    .await?;
+    let lines = syslog.world.lines().await?.len();
+    let refused = syslog.counts(&syslog.source).await?[1];
+    let mut new = connect(&syslog, &TLS13, Some(&identity)).await?;
+    new.write_all(message).await.ok();
+    let counted = |[_, now, ..]: [i64; 5]| now > refused;
+    syslog.counts_until(&syslog.source, counted).await?;
+    assert_eq!(syslog.world.lines().await?.len(), lines);
+
+    syslog.change(syslog.source.id, "disabled_at = null").await?;
+    wait::until_true("it to be good again", DEADLINE, async || {
+        let mut again = connect(&syslog, &TLS13, Some(&identity)).await?;
+        again.write_all(message).await.ok();
+        again.shutdown().await.ok();
+        sleep(Duration::from_millis(100)).await;
+        Ok(syslog.world.lines().await?.len() > lines)
+    })
+    .await
 }
 
 #[tokio::test]
