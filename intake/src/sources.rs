@@ -165,7 +165,12 @@ impl Sources {
         // Also after a failure: whoever tries tokens must not try the database.
         *looked_at = Some(Instant::now());
         self.loops.know(self.store.intake_drains().await?);
-        let rows = self.store.intake_sources().await?;
+        self.know(self.store.intake_sources().await?);
+        Ok(())
+    }
+
+    /// These are all the sources now.
+    pub(crate) fn know(&self, rows: Vec<IntakeSource>) {
         let before = self.read(|all| all.ids.clone());
         let mut all = All::default();
         for row in rows {
@@ -184,7 +189,6 @@ impl Sources {
             all.ids.insert(row.id, source);
         }
         *self.all.write().unwrap_or_else(PoisonError::into_inner) = all;
-        Ok(())
     }
 
     /// Looks again and again until the shutdown is requested.

@@ -27,6 +27,7 @@ mod listener;
 mod loose;
 mod message;
 mod moment;
+mod room;
 mod senders;
 mod tls;
 mod usual;
@@ -123,7 +124,12 @@ impl Syslog {
             door.tasks.spawn(door.clone().accept(listener, tls));
         }
         for socket in self.sockets {
-            door.tasks.spawn(datagrams::run(socket, door.intake.clone(), shutdown.clone()));
+            door.tasks.spawn(datagrams::run(
+                socket,
+                door.intake.clone(),
+                shutdown.clone(),
+                door.room.clone(),
+            ));
         }
         shutdown.requested().await;
         if !door.tasks.finished(STOP_DEADLINE).await {

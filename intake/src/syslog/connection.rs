@@ -2,7 +2,7 @@
 //!
 //! Syslog has no acknowledgement: what the kernel took, a sender takes for delivered. So little is kept that is not
 //! durable: of complete messages at most [`UNACKNOWLEDGED`] bytes and what one read brought, one message that is
-//! not complete, and what is in the kernel's buffer. Beyond, the connection is not read, and the sender waits.
+//! not complete, lines of databases that wait for more, and what is in the kernel's buffer. Beyond, the connection is not read, and the sender waits.
 
 use std::collections::VecDeque;
 use std::future::{Future as _, pending};
@@ -16,8 +16,9 @@ use service::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::buffer::{Buffer, Room};
+use super::buffer::Buffer;
 use super::framing::Piece;
+use super::room::Room;
 use super::senders::{Received, Sender, Senders};
 use crate::Intake;
 use crate::lanes::Durable;
@@ -33,6 +34,7 @@ pub(crate) struct Connection {
     intake: Intake,
     shutdown: Shutdown,
     senders: Senders,
+    room: Room,
     submitted: Submitted,
 }
 
@@ -44,17 +46,22 @@ struct Submitted {
 }
 
 impl Connection {
-    pub(crate) fn new(intake: Intake, shutdown: Shutdown, certificate: Option<Vec<u8>>) -> Self {
-        let senders = Senders::new(intake.clone(), certificate);
-        Self { intake, shutdown, senders, submitted: Submitted::default() }
+    pub(crate) fn new(
+        intake: Intake,
+        shutdown: Shutdown,
+        certificate: Option<Vec<u8>>,
+        room: Room,
+    ) -> Self {
+        let senders = Senders::new(intake.clone(), certificate, room.clone());
+        Self { intake, shutdown, senders, room, submitted: Submitted::default() }
     }
 
     /// Reads until the sender closes or the shutdown is requested, and waits until what came is durable.
-    pub(crate) async fn run<S>(mut self, mut stream: S, room: Room)
+    pub(crate) async fn run<S>(mut self, mut stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut buffer = Buffer::new(room);
+        let mut buffer = Buffer::new(self.room.clone());
         let mut ends_at = None;
         loop {
             // Losing the read loses nothing, and the others are only waited for.
@@ -82,6 +89,7 @@ impl Connection {
                 self.take(&bytes, pieces).await;
                 self.senders.complete(true);
             }
+            self.senders.settle();
             self.submit().await;
             buffer.submitted();
             if is_end || self.senders.are_refused() {

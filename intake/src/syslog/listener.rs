@@ -11,8 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::buffer::Room;
 use super::connection::Connection;
+use super::room::Room;
 use super::tls::ReadAhead;
 use crate::Intake;
 
@@ -33,7 +33,7 @@ pub(crate) struct Door {
     /// The connections, which end after the shutdown was requested.
     pub(crate) tasks: Shutdown,
     permits: Arc<Semaphore>,
-    room: Room,
+    pub(crate) room: Room,
     said: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -83,8 +83,8 @@ impl Door {
             tracing::debug!("TCP keep-alive cannot be set: {error}");
         }
         let Some(tls) = tls else {
-            let connection = Connection::new(self.intake, self.shutdown, None);
-            return connection.run(stream, self.room).await;
+            let connection = Connection::new(self.intake, self.shutdown, None, self.room);
+            return connection.run(stream).await;
         };
         // Losing the handshake loses nothing: no message came before its end.
         let handshake = tokio::select! {
@@ -103,8 +103,8 @@ impl Door {
         {
             return tracing::info!("a syslog connection is closed: {refused}");
         }
-        let connection = Connection::new(self.intake, self.shutdown, certificate);
-        connection.run(stream, self.room).await;
+        let connection = Connection::new(self.intake, self.shutdown, certificate, self.room);
+        connection.run(stream).await;
     }
 
     fn say_full(&self, client: SocketAddr) {
