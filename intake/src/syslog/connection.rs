@@ -18,14 +18,18 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::buffer::Buffer;
 use super::framing::Piece;
+use super::lookup::{Lookup, NotFound};
 use super::room::Room;
 use super::senders::{Received, Sender, Senders};
+use super::slots::Slot;
 use crate::Intake;
 use crate::lanes::Durable;
 use crate::quota::Quotas;
 
 /// Bytes of a connection's messages that may wait in the lanes while it is read.
 const UNACKNOWLEDGED: usize = 1 << 20;
+/// How often it is asked whether who is not known may stay.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 /// How long a sender has to see that the connection is closed.
 const GOODBYE: Duration = Duration::from_millis(300);
 
@@ -34,6 +38,7 @@ pub(crate) struct Connection {
     intake: Intake,
     shutdown: Shutdown,
     senders: Senders,
+    slot: Slot,
     room: Room,
     submitted: Submitted,
 }
@@ -49,11 +54,17 @@ impl Connection {
     pub(crate) fn new(
         intake: Intake,
         shutdown: Shutdown,
-        certificate: Option<Vec<u8>>,
+        lookup: Lookup,
+        slot: Slot,
         room: Room,
     ) -> Self {
-        let senders = Senders::new(intake.clone(), certificate, room.clone());
-        Self { intake, shutdown, senders, room, submitted: Submitted::default() }
+        let senders = Senders::new(intake.clone(), lookup, room.clone());
+        Self { intake, shutdown, senders, slot, room, submitted: Submitted::default() }
+    }
+
+    /// Whether its client certificate, if it has one, is that of a source.
+    pub(crate) async fn certificate_is_known(&self) -> Result<(), NotFound> {
+        self.senders.certificate_is_known().await
     }
 
     /// Reads until the sender closes or the shutdown is requested, and waits until what came is durable.
@@ -62,7 +73,7 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let mut buffer = Buffer::new(self.room.clone());
-        let mut ends_at = None;
+        let (mut ends_at, mut asks_at) = (None, self.slot.known_by());
         loop {
             // Losing the read loses nothing, and the others are only waited for.
             let is_end = tokio::select! {
@@ -75,6 +86,17 @@ impl Connection {
                     false
                 }
                 () = at(ends_at) => true,
+                () = sleep_until(asks_at), if !self.senders.are_known() => {
+                    asks_at = Instant::now() + ASK_EVERY;
+                    let is_in_the_way = self.slot.are_short();
+                    if is_in_the_way {
+                        tracing::info!(
+                            "a syslog connection is closed: none of its messages was accepted in time, \
+                             and others need its place"
+                        );
+                    }
+                    is_in_the_way
+                }
                 () = at(self.senders.complete_at()) => {
                     self.senders.complete(false);
                     false
@@ -174,3 +196,6 @@ impl Submitted {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::connection::at;
 use super::framing::Piece;
+use super::lookup::Lookup;
 use super::room::Room;
 use super::senders::{Received, Sender, Senders};
 use crate::Intake;
@@ -56,7 +57,7 @@ impl Socket {
 
 /// Takes datagrams until the shutdown is requested.
 pub(crate) async fn run(socket: Socket, intake: Intake, shutdown: Shutdown, room: Room) {
-    let mut senders = Senders::new(intake.clone(), None, room);
+    let mut senders = Senders::new(intake.clone(), Lookup::of_datagrams(intake.clone()), room);
     let mut buffer = vec![0; LONGEST];
     let mut is_last = false;
     while !is_last {

@@ -17,13 +17,14 @@ use tokio::time::Instant;
 
 use super::buffer::LARGE;
 use super::framing::Piece;
+use super::lookup::{Lookup, NotFound};
 use super::message::{Form, Today, parse_unusual, severity};
 use super::room::{Room, Share};
 use super::usual;
 use crate::Intake;
 use crate::formats::{COMPLETE_AFTER, COMPLETE_WITHIN, Reader};
 use crate::lanes::Producer;
-use crate::sources::Source;
+use crate::sources::{Refused, Source};
 
 const GOOD_FOR: Duration = Duration::from_secs(1);
 /// A connection that has had more tokens forgets them all.
@@ -39,8 +40,7 @@ const PACKED_TOGETHER: usize = 8 << 10;
 /// Those who send in one connection, or to one datagram socket.
 pub(crate) struct Senders {
     intake: Intake,
-    /// The client's certificate, in DER.
-    certificate: Option<Vec<u8>>,
+    lookup: Lookup,
     /// By token; the certificate's is without one.
     by_token: HashMap<Option<String>, usize>,
     all: Vec<Sender>,
@@ -108,10 +108,10 @@ impl<'a> Received<'a> {
 }
 
 impl Senders {
-    pub(crate) fn new(intake: Intake, certificate: Option<Vec<u8>>, room: Room) -> Self {
+    pub(crate) fn new(intake: Intake, lookup: Lookup, room: Room) -> Self {
         Self {
             intake,
-            certificate,
+            lookup,
             by_token: HashMap::new(),
             all: Vec::new(),
             last: None,
@@ -156,7 +156,15 @@ impl Senders {
 
     /// Whether anybody has said who he is.
     pub(crate) const fn are_known(&self) -> bool {
-        self.certificate.is_some() || self.are_known
+        self.lookup.has_certificate() || self.are_known
+    }
+
+    /// Whether the client certificate, if there is one, is that of a source.
+    pub(crate) async fn certificate_is_known(&self) -> Result<(), NotFound> {
+        if self.lookup.has_certificate() {
+            self.lookup.find(None).await?;
+        }
+        Ok(())
     }
 
     /// Those who have something to be submitted.
@@ -271,18 +279,17 @@ impl Senders {
         {
             return Some(known);
         }
-        let sources = &self.intake.sources;
-        let found = match (token, &self.certificate) {
-            (Some(token), _) => sources.by_token(token).await,
-            (None, Some(certificate)) => sources.by_certificate(certificate).await,
-            (None, None) => {
-                self.intake.counts.unknown();
-                tracing::debug!("a message was refused: it has no token");
+        let source = match self.lookup.find(token).await {
+            Ok(source) => source,
+            Err(reason) => {
+                tracing::debug!("a message was refused: {reason}");
+                if reason == NotFound::Refused(Refused::Unread) {
+                    // What it has not sent yet, it sends elsewhere or later.
+                    self.refused = REFUSED_IN_A_ROW;
+                }
                 return None;
             }
         };
-        let found = found.inspect_err(|reason| tracing::debug!("a message was refused: {reason}"));
-        let source = found.ok()?;
         if let Some(sender) = known.and_then(|known| self.all.get_mut(known)) {
             sender.renew(source, now);
             return known;

@@ -1,12 +1,16 @@
 use std::sync::Arc;
 
+use service::Shutdown;
+
 use super::*;
 use crate::fixture::{database_row, intake, token};
 
 /// Senders of so many PostgreSQL servers, none of whom has sent anything.
 fn senders(count: u32, room: &Room) -> Senders {
     let rows = (0..count).map(|n| database_row(&token(n), "postgresql")).collect();
-    Senders::new(intake(&Arc::default(), rows), None, room.clone())
+    let intake = intake(&Arc::default(), rows);
+    let lookup = Lookup::of_connection(intake.clone(), None, Shutdown::new());
+    Senders::new(intake, lookup, room.clone())
 }
 
 /// Takes a message of one of them.
