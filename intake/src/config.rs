@@ -101,6 +101,10 @@ pub struct SyslogSettings {
     /// Syslog connections at most; more are closed at once.
     #[arg(long, env = "SPILLWAY_INTAKE_SYSLOG_CONNECTIONS", value_name = "NUMBER", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub intake_syslog_connections: u32,
+    /// Syslog connections from one IP address at most (of IPv6: from one /64); half of all, if not given. Behind
+    /// a proxy or a NAT that all senders come through, give as many as of all.
+    #[arg(long, env = "SPILLWAY_INTAKE_SYSLOG_CONNECTIONS_OF_ADDRESS", value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub intake_syslog_connections_of_address: Option<u32>,
 }
 
 /// What an intake connects to.

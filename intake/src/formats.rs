@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use model::{LogLine, OutputStream, Severity, Timestamp};
 
 use crate::lanes::LINE_LIMIT;
@@ -26,6 +26,8 @@ use postgresql::Postgresql;
 
 /// What waits for more lines is complete after this long without one.
 pub(crate) const COMPLETE_AFTER: Duration = Duration::from_millis(500);
+/// And after this long, however many come: for who has many senders.
+pub(crate) const COMPLETE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Reads the lines of one producer.
 #[derive(Debug, Default)]
@@ -69,6 +71,8 @@ struct Waiting {
     first: LogLine,
     /// The texts so far, as soon as there are two.
     joined: BytesMut,
+    /// The first is a copy.
+    is_own: bool,
 }
 
 /// A line that was too long for its way in, and comes in pieces.
@@ -104,6 +108,12 @@ impl Reader {
     /// Whether something waits for more lines. It is at most a line's limit.
     pub(crate) fn is_waiting(&self) -> bool {
         self.database.as_ref().is_some_and(|database| database.waiting.is_some())
+    }
+
+    /// Has what waits in memory of its own; how many bytes that takes, nothing where nothing waits.
+    pub(crate) fn keep(&mut self) -> usize {
+        let waiting = self.database.as_mut().and_then(|database| database.waiting.as_mut());
+        waiting.map_or(0, Waiting::keep)
     }
 
     /// Appends what waits, as it is: after [`COMPLETE_AFTER`], and at the end.
@@ -142,7 +152,7 @@ impl Database {
         }
         self.flush(out);
         if role == Role::Begins && !line.continued {
-            self.waiting = Some(Waiting { first: line, joined: BytesMut::new() });
+            self.waiting = Some(Waiting { first: line, joined: BytesMut::new(), is_own: false });
         } else {
             self.complete(line, out);
         }
@@ -201,8 +211,18 @@ impl Waiting {
         self.joined.extend_from_slice(&line.text);
     }
 
+    /// A line that came with many others shares their memory, which would live as long as it.
+    fn keep(&mut self) -> usize {
+        if !std::mem::replace(&mut self.is_own, true) {
+            self.first.text = Bytes::copy_from_slice(&self.first.text);
+            self.first.fields = self.first.fields.copied();
+        }
+        let first = self.first.text.len() + self.first.fields.packed().len();
+        size_of::<Self>() + first + self.joined.capacity()
+    }
+
     fn whole(self) -> LogLine {
-        let Self { mut first, joined } = self;
+        let Self { mut first, joined, .. } = self;
         if !joined.is_empty() {
             first.text = joined.freeze();
         }

@@ -18,6 +18,8 @@ use tokio::time::{Instant, sleep};
 mod config;
 mod counts;
 mod docker;
+#[cfg(test)]
+mod fixture;
 mod formats;
 mod http;
 mod lanes;

@@ -1,15 +1,20 @@
 //! How much a source, and an environment, may send.
 //!
-//! Token buckets of bytes (`governor`): a rate, and a burst for who has sent little. What is larger than the
-//! burst counts as the burst.
+//! Token buckets of bytes: a rate, and a burst for who has sent little. What is larger than the burst counts as the
+//! burst. Bytes are taken from the source's bucket and from its environment's, or from neither: who is refused has
+//! paid nothing.
+//!
+//! Of its environment's rate each source has a 16th for itself, within its own quota, so that one that floods does
+//! not keep the others out: where the environment's bucket is empty, a source takes from this reserve. The
+//! environment's bucket owes that then, so all together get no more than its rate, while no more than 16 sources
+//! send at a time.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use model::{Environment, Id, LogSource};
 use tokio::time::sleep;
 
@@ -19,14 +24,15 @@ use crate::sources::Source;
 
 /// Buckets that are kept; when there are more, those that are full are forgotten.
 const KEPT: usize = 4096;
+/// The part of its environment's quota that a source has for itself.
+const RESERVE: u32 = 16;
 
 /// The buckets. Clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct Quotas {
     settings: Arc<Settings>,
     counts: Counts,
-    sources: Buckets<LogSource>,
-    environments: Buckets<Environment>,
+    buckets: Arc<Mutex<Buckets>>,
 }
 
 /// A sender has to wait so long.
@@ -34,23 +40,31 @@ pub(crate) struct Quotas {
 #[error("the quota is used up; send again in {0:?}")]
 pub(crate) struct OverQuota(pub(crate) Duration);
 
-type Buckets<T> = Arc<Mutex<HashMap<Id<T>, Bucket>>>;
+#[derive(Debug, Default)]
+struct Buckets {
+    sources: HashMap<Id<LogSource>, Bucket>,
+    reserves: HashMap<Id<LogSource>, Bucket>,
+    environments: HashMap<Id<Environment>, Bucket>,
+}
 
-#[derive(Debug, Clone)]
+/// Bytes a second, and at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Limit {
+    rate: u32,
+    burst: u32,
+}
+
+/// Bytes that may be taken. Fewer than none are owed.
+#[derive(Debug)]
 struct Bucket {
-    rate: NonZeroU32,
-    burst: NonZeroU32,
-    limiter: Arc<DefaultDirectRateLimiter>,
+    limit: Limit,
+    bytes: f64,
+    filled_at: Instant,
 }
 
 impl Quotas {
     pub(crate) fn new(settings: &Settings, counts: Counts) -> Self {
-        Self {
-            settings: Arc::new(settings.clone()),
-            counts,
-            sources: Arc::default(),
-            environments: Arc::default(),
-        }
+        Self { settings: Arc::new(settings.clone()), counts, buckets: Arc::default() }
     }
 
     /// Takes so many bytes, or says how long to wait; that is counted.
@@ -73,58 +87,97 @@ impl Quotas {
 
     /// The same without counting.
     pub(crate) fn try_take(&self, source: &Source, bytes: usize) -> Result<(), OverQuota> {
+        self.take_at(source, bytes, Instant::now())
+    }
+
+    fn take_at(&self, source: &Source, bytes: usize, now: Instant) -> Result<(), OverQuota> {
         let settings = &self.settings;
         let (rate, burst) = source.quota();
-        let of_source = bucket(
-            &self.sources,
-            source.id(),
-            quota(rate, settings.intake_source_bytes_per_second),
-            quota(burst, settings.intake_source_burst_bytes),
-        );
+        let of_source = Limit {
+            rate: quota(rate, settings.intake_source_bytes_per_second),
+            burst: quota(burst, settings.intake_source_burst_bytes),
+        };
         let (rate, burst) = source.environment_quota();
-        let of_environment = bucket(
-            &self.environments,
-            source.environment(),
-            quota(rate, settings.intake_environment_bytes_per_second),
-            quota(burst, settings.intake_environment_burst_bytes),
-        );
-        of_source.take(bytes)?;
-        of_environment.take(bytes)
-    }
-}
-
-fn quota(own: Option<i64>, default: NonZeroU32) -> NonZeroU32 {
-    own.map_or(default, |own| {
-        u32::try_from(own.max(1)).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX)
-    })
-}
-
-fn bucket<T>(buckets: &Buckets<T>, id: Id<T>, rate: NonZeroU32, burst: NonZeroU32) -> Bucket {
-    let mut buckets = buckets.lock().unwrap_or_else(PoisonError::into_inner);
-    if buckets.len() > KEPT {
-        // One that is full is the same as a new one.
-        buckets.retain(|_, bucket| bucket.limiter.check_n(bucket.burst).is_err());
-    }
-    match buckets.get(&id) {
-        Some(bucket) if bucket.rate == rate && bucket.burst == burst => bucket.clone(),
-        _ => {
-            let quota = Quota::per_second(rate).allow_burst(burst);
-            let bucket = Bucket { rate, burst, limiter: Arc::new(RateLimiter::direct(quota)) };
-            buckets.insert(id, bucket.clone());
-            bucket
+        let of_environment = Limit {
+            rate: quota(rate, settings.intake_environment_bytes_per_second),
+            burst: quota(burst, settings.intake_environment_burst_bytes),
+        };
+        let bytes = f64::from(u32::try_from(bytes).unwrap_or(u32::MAX));
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let Buckets { sources, reserves, environments } = &mut *buckets;
+        let own = bucket(sources, source.id(), of_source, now);
+        let reserve = bucket(reserves, source.id(), of_environment.reserve(), now);
+        let environment = bucket(environments, source.environment(), of_environment, now);
+        own.has(bytes)?;
+        if let Err(OverQuota(wait)) = environment.has(bytes) {
+            reserve.has(bytes).map_err(|OverQuota(sooner)| OverQuota(wait.min(sooner)))?;
+            // All of it, though it may hold less: it is a rate that is reserved, whatever comes at once.
+            reserve.bytes -= environment.price(bytes);
         }
+        own.bytes -= own.price(bytes);
+        environment.bytes -= environment.price(bytes);
+        // What more than 16 sources have of their reserves is not owed for ever.
+        environment.bytes = environment.bytes.max(-f64::from(of_environment.burst));
+        Ok(())
+    }
+}
+
+fn quota(own: Option<i64>, default: NonZeroU32) -> u32 {
+    own.map_or(default.get(), |own| u32::try_from(own.max(1)).unwrap_or(u32::MAX))
+}
+
+/// A bucket as it is now; one that is new, or has another limit, is full.
+fn bucket<K: Hash + Eq>(
+    buckets: &mut HashMap<K, Bucket>,
+    key: K,
+    limit: Limit,
+    now: Instant,
+) -> &mut Bucket {
+    if buckets.len() > KEPT && !buckets.contains_key(&key) {
+        // One that is full is the same as a new one.
+        buckets.retain(|_, bucket| {
+            bucket.fill(now);
+            bucket.bytes < f64::from(bucket.limit.burst)
+        });
+    }
+    let full = || Bucket { limit, bytes: f64::from(limit.burst), filled_at: now };
+    let bucket = buckets.entry(key).or_insert_with(full);
+    if bucket.limit == limit {
+        bucket.fill(now);
+    } else {
+        *bucket = full();
+    }
+    bucket
+}
+
+impl Limit {
+    fn reserve(self) -> Self {
+        Self { rate: (self.rate / RESERVE).max(1), burst: (self.burst / RESERVE).max(1) }
     }
 }
 
 impl Bucket {
-    fn take(&self, bytes: usize) -> Result<(), OverQuota> {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.burst.get());
-        let Some(bytes) = NonZeroU32::new(bytes) else { return Ok(()) };
-        match self.limiter.check_n(bytes) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(later)) => Err(OverQuota(later.wait_time_from(DefaultClock::default().now()))),
-            // Never: it is no more than the burst.
-            Err(_) => Err(OverQuota(Duration::from_secs(1))),
+    fn fill(&mut self, now: Instant) {
+        let Limit { rate, burst } = self.limit;
+        let more = now.saturating_duration_since(self.filled_at).as_secs_f64() * f64::from(rate);
+        self.bytes = (self.bytes + more).min(f64::from(burst));
+        self.filled_at = self.filled_at.max(now);
+    }
+
+    /// What so many bytes count as.
+    fn price(&self, bytes: f64) -> f64 {
+        bytes.min(f64::from(self.limit.burst))
+    }
+
+    /// Whether they may be taken, or when.
+    fn has(&self, bytes: f64) -> Result<(), OverQuota> {
+        let lacking = self.price(bytes) - self.bytes;
+        if lacking <= 0.0 {
+            return Ok(());
         }
+        Err(OverQuota(Duration::from_secs_f64(lacking / f64::from(self.limit.rate))))
     }
 }
+
+#[cfg(test)]
+mod tests;

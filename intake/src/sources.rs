@@ -5,7 +5,7 @@
 //! [`LOOK_AGAIN`].
 //!
 //! Invariant: what a source may do is what its row said at the last look. Where the rows cannot be read, those of
-//! the last look go on being good, and nothing new is.
+//! the last look go on being good, and of anything else nobody is told that it is wrong.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -54,6 +54,11 @@ pub(crate) enum Refused {
     /// Of no source.
     #[error("the client certificate is not that of a log source")]
     UnknownCertificate,
+    /// It may be good: it is not known, and the sources cannot be read.
+    #[error(
+        "the log sources cannot be read at present, and so not whose this is; send again later"
+    )]
+    Unread,
 }
 
 /// All sources. Clones share them.
@@ -63,7 +68,14 @@ pub(crate) struct Sources {
     counts: Counts,
     loops: Loops,
     all: Arc<RwLock<All>>,
-    looked_at: Arc<Mutex<Option<Instant>>>,
+    looked: Arc<Mutex<Option<Looked>>>,
+}
+
+/// When the sources were last read, and whether they could be.
+#[derive(Debug, Clone, Copy)]
+struct Looked {
+    at: Instant,
+    is_ok: bool,
 }
 
 #[derive(Debug, Default)]
@@ -152,20 +164,27 @@ pub(crate) fn is_token(text: &str) -> bool {
 impl Sources {
     /// None yet.
     pub(crate) fn new(store: Store, counts: Counts, loops: Loops) -> Self {
-        Self { store, counts, loops, all: Arc::default(), looked_at: Arc::default() }
+        Self { store, counts, loops, all: Arc::default(), looked: Arc::default() }
     }
 
     /// Reads all of them.
     pub(crate) async fn look(&self) -> Result<(), store::StoreError> {
-        let mut looked_at = self.looked_at.lock().await;
-        self.look_now(&mut looked_at).await
+        let mut looked = self.looked.lock().await;
+        self.look_now(&mut looked).await
     }
 
-    async fn look_now(&self, looked_at: &mut Option<Instant>) -> Result<(), store::StoreError> {
+    async fn look_now(&self, looked: &mut Option<Looked>) -> Result<(), store::StoreError> {
         // Also after a failure: whoever tries tokens must not try the database.
-        *looked_at = Some(Instant::now());
+        let at = Instant::now();
+        *looked = Some(Looked { at, is_ok: false });
         self.loops.know(self.store.intake_drains().await?);
-        let rows = self.store.intake_sources().await?;
+        self.know(self.store.intake_sources().await?);
+        *looked = Some(Looked { at, is_ok: true });
+        Ok(())
+    }
+
+    /// These are all the sources now.
+    pub(crate) fn know(&self, rows: Vec<IntakeSource>) {
         let before = self.read(|all| all.ids.clone());
         let mut all = All::default();
         for row in rows {
@@ -184,7 +203,6 @@ impl Sources {
             all.ids.insert(row.id, source);
         }
         *self.all.write().unwrap_or_else(PoisonError::into_inner) = all;
-        Ok(())
     }
 
     /// Looks again and again until the shutdown is requested.
@@ -207,7 +225,7 @@ impl Sources {
         }
     }
 
-    /// The source of a token. A refusal is counted.
+    /// The source of a token. A refusal is counted, but not that the sources cannot be read.
     pub(crate) async fn by_token(&self, token: &str) -> Result<Arc<Source>, Refused> {
         let Some(key) = key_of(token) else {
             self.counts.unknown();
@@ -218,7 +236,8 @@ impl Sources {
             found.as_ref().is_some_and(|source| source.row.opens(token))
         };
         let mut found = find();
-        if !fits(&found) && self.look_again().await {
+        if !fits(&found) {
+            self.look_again().await?;
             found = find();
         }
         let source = found.ok_or_else(|| {
@@ -232,12 +251,13 @@ impl Sources {
         self.enabled(source)
     }
 
-    /// The source of a client certificate, in DER. A refusal is counted.
+    /// The source of a client certificate, in DER. What is counted is the same.
     pub(crate) async fn by_certificate(&self, der: &[u8]) -> Result<Arc<Source>, Refused> {
         let hash = Sha256::digest(der).to_vec();
         let find = || self.read(|all| all.certificates.get(&hash).cloned());
         let mut found = find();
-        if found.is_none() && self.look_again().await {
+        if found.is_none() {
+            self.look_again().await?;
             found = find();
         }
         let source = found.ok_or_else(|| {
@@ -255,19 +275,19 @@ impl Sources {
         Ok(source)
     }
 
-    /// Looks once more, for who came with something unknown; false if that fails. Everybody who came before it
+    /// Looks once more, for who came with something unknown. Everybody who came before it
     /// began shares a look, so who tries tokens waits and makes no more of them than one each [`LOOK_AGAIN`].
-    async fn look_again(&self) -> bool {
+    async fn look_again(&self) -> Result<(), Refused> {
         let asked = Instant::now();
-        let mut looked_at = self.looked_at.lock().await;
-        if let Some(at) = *looked_at {
+        let mut looked = self.looked.lock().await;
+        if let Some(Looked { at, is_ok }) = *looked {
             if at >= asked {
-                return true;
+                return if is_ok { Ok(()) } else { Err(Refused::Unread) };
             }
             // A refusal is final for many senders: what was changed since then must not be missed.
             sleep_until(at + LOOK_AGAIN).await;
         }
-        self.look_now(&mut looked_at).await.is_ok()
+        self.look_now(&mut looked).await.map_err(|_| Refused::Unread)
     }
 
     fn read<T>(&self, read: impl FnOnce(&All) -> T) -> T {
@@ -288,5 +308,32 @@ impl Opens for IntakeSource {
             || self.previous_token.as_ref().is_some_and(|(token, until)| {
                 SystemTime::now() < SystemTime::from(*until) && is(token)
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{intake, row, token};
+
+    #[tokio::test]
+    async fn without_the_database_what_is_not_known_is_not_said_to_be_wrong() {
+        let disabled = IntakeSource { disabled: true, ..row(Id::generate(), &token(2)) };
+        let rows = vec![row(Id::generate(), &token(1)), disabled];
+        let sources = intake(&Arc::default(), rows).sources;
+        let refused = async |token: &str| sources.by_token(token).await.err();
+        assert_eq!(refused(&token(1)).await, None);
+        assert_eq!(refused(&token(2)).await, Some(Refused::Disabled));
+        assert_eq!(refused("no token").await, Some(Refused::UnknownToken));
+        let mut rotated = token(1);
+        rotated.replace_range(31.., "b");
+        let (unknown, rotated, certificate) = tokio::join!(
+            sources.by_token("sabcdefghijklmnopqrstuvwxyzabcde"),
+            sources.by_token(&rotated),
+            sources.by_certificate(b"x"),
+        );
+        for found in [unknown, rotated, certificate] {
+            assert_eq!(found.err(), Some(Refused::Unread));
+        }
     }
 }

@@ -24,17 +24,23 @@ mod connection;
 mod datagrams;
 mod framing;
 mod listener;
+mod lookup;
 mod loose;
 mod message;
 mod moment;
+mod room;
 mod senders;
+mod slots;
 mod tls;
 mod usual;
 
 use datagrams::Socket;
 use listener::Door;
+use slots::Slots;
 pub use tls::TlsError;
 
+/// How long a connection has to say who it is, before it may have to go.
+const KNOWN_WITHIN: Duration = Duration::from_mins(1);
 /// How long connections have to end when the process stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(4);
 /// What the kernel keeps of datagrams while they are not read, if it may.
@@ -73,7 +79,7 @@ pub enum ListenError {
 pub(crate) struct Syslog {
     listeners: Vec<(TcpListener, Option<TlsAcceptor>)>,
     sockets: Vec<Socket>,
-    connections: u32,
+    slots: Slots,
 }
 
 impl Syslog {
@@ -113,17 +119,27 @@ impl Syslog {
             say("intake-syslog-unix", &path.display());
             sockets.push(Socket::Unix(socket));
         }
-        Ok(Self { listeners, sockets, connections: settings.intake_syslog_connections })
+        let slots = Slots::new(
+            settings.intake_syslog_connections,
+            settings.intake_syslog_connections_of_address,
+            KNOWN_WITHIN,
+        );
+        Ok(Self { listeners, sockets, slots })
     }
 
     /// Takes messages until the shutdown is requested, and waits a while until they are durable.
     pub(crate) async fn run(self, intake: Intake, shutdown: Shutdown) {
-        let door = Door::new(intake, shutdown.clone(), self.connections);
+        let door = Door::new(intake, shutdown.clone(), self.slots);
         for (listener, tls) in self.listeners {
             door.tasks.spawn(door.clone().accept(listener, tls));
         }
         for socket in self.sockets {
-            door.tasks.spawn(datagrams::run(socket, door.intake.clone(), shutdown.clone()));
+            door.tasks.spawn(datagrams::run(
+                socket,
+                door.intake.clone(),
+                shutdown.clone(),
+                door.room.clone(),
+            ));
         }
         shutdown.requested().await;
         if !door.tasks.finished(STOP_DEADLINE).await {

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::take::DEADLINE;
 use super::{Refusal, Shared};
-use crate::sources::{Source, is_token};
+use crate::sources::{Refused, Source, is_token};
 
 /// The log source whose token the request has. A refusal is counted.
 pub(super) async fn source(shared: &Shared, request: &HttpRequest) -> Result<Arc<Source>, Refusal> {
@@ -22,9 +22,9 @@ pub(super) async fn source(shared: &Shared, request: &HttpRequest) -> Result<Arc
     let sources = shared.intake.sources.clone();
     let found = async move { timeout(DEADLINE, sources.by_token(&token)).await };
     match shared.elsewhere(found).await? {
-        Ok(found) => found.map_err(Refusal::Token),
         // One that is not known is asked for, and the database does not answer.
-        Err(_) => Err(Refusal::Busy),
+        Ok(Err(Refused::Unread)) | Err(_) => Err(Refusal::Unread),
+        Ok(found) => found.map_err(Refusal::Token),
     }
 }
 

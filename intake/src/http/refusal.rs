@@ -69,6 +69,9 @@ pub(super) enum Refusal {
     /// Others have sent too much.
     #[error("too much is being taken in at once; send again in a moment")]
     Busy,
+    /// Nobody can tell who sends.
+    #[error("{}", Refused::Unread)]
+    Unread,
     /// The stream does not take it.
     #[error("the lines could not be made durable in time; send them again")]
     NotDurable,
@@ -127,6 +130,9 @@ impl Refusal {
             Self::KeyUsed => (StatusCode::UNPROCESSABLE_ENTITY, "key-used", "Key used"),
             Self::OverQuota(_) => (StatusCode::TOO_MANY_REQUESTS, "over-quota", "Over quota"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "Busy"),
+            Self::Unread => {
+                (StatusCode::SERVICE_UNAVAILABLE, "sources-unread", "Log sources cannot be read")
+            }
             Self::NotDurable => (StatusCode::SERVICE_UNAVAILABLE, "not-durable", "Not durable"),
             Self::NoSuchPath => (StatusCode::NOT_FOUND, "not-found", "Not found"),
             Self::WrongMethod => {
@@ -140,7 +146,7 @@ impl Refusal {
         match self {
             Self::OverQuota(wait) => Some(seconds(*wait)),
             Self::Busy => Some(1),
-            Self::NotDurable => Some(LATER.as_secs()),
+            Self::NotDurable | Self::Unread => Some(LATER.as_secs()),
             _ => None,
         }
     }
@@ -157,6 +163,7 @@ impl Refusal {
                 | Self::Encoding
                 | Self::Key(_)
                 | Self::Busy
+                | Self::Unread
                 | Self::NoSuchPath
                 | Self::WrongMethod
         )
@@ -226,7 +233,9 @@ mod tests {
     #[test]
     fn what_is_to_be_sent_again_says_when() {
         let wait = Duration::from_millis(1200);
-        for refusal in [Refusal::OverQuota(wait), Refusal::Busy, Refusal::NotDurable] {
+        for refusal in
+            [Refusal::OverQuota(wait), Refusal::Busy, Refusal::Unread, Refusal::NotDurable]
+        {
             for dialect in [Dialect::Spillway, Dialect::Otlp { json: false }, Dialect::Splunk] {
                 let response = dialect.refuse(&refusal);
                 assert!(response.headers().contains_key(RETRY_AFTER), "{refusal} {dialect:?}");

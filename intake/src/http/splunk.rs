@@ -156,7 +156,9 @@ pub(super) fn said(refusal: &Refusal) -> Value {
         Refusal::NoToken => ("Token is required", 2),
         Refusal::Token(_) => ("Invalid token", 4),
         Refusal::Nothing => ("No data", 5),
-        Refusal::Busy | Refusal::NotDurable | Refusal::OverQuota(_) => ("Server is busy", 9),
+        Refusal::Busy | Refusal::Unread | Refusal::NotDurable | Refusal::OverQuota(_) => {
+            ("Server is busy", 9)
+        }
         // It has no code for what is too large; the status says it.
         other => return json!({"text": other.to_string(), "code": 6}),
     };

@@ -1,71 +1,10 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use async_trait::async_trait;
-use futures_util::stream::BoxStream;
-use log_stream::{AppendError, Position, ReadError};
-use model::{AppTag, EnvironmentTag, Handle};
-use store::intake::{DrainLoop, IntakeSource, TokenHash};
+use store::intake::DrainLoop;
 
 use super::*;
-
-/// Keeps blocks; fails a few times first.
-#[derive(Default)]
-struct Kept {
-    failures: AtomicUsize,
-    blocks: Mutex<Vec<Arc<Block>>>,
-}
-
-#[async_trait]
-impl LogStream for Kept {
-    async fn append(&self, block: Arc<Block>) -> Result<(), AppendError> {
-        sleep(Duration::from_millis(1)).await;
-        let failed = self
-            .failures
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |failures| failures.checked_sub(1));
-        let mut blocks = self.blocks.lock().unwrap();
-        // A failed append may have got through.
-        if !blocks.iter().any(|kept| kept.id() == block.id()) {
-            blocks.push(block);
-        }
-        failed.map_or(Ok(()), |_| Err(AppendError::Unknown("cut".to_owned())))
-    }
-
-    fn read(
-        &self,
-        _: Id<Environment>,
-        _: Position,
-    ) -> BoxStream<'static, Result<(Position, Block), ReadError>> {
-        futures_util::StreamExt::boxed(futures_util::stream::empty())
-    }
-}
-
-impl Kept {
-    fn records(&self) -> Vec<Record> {
-        let blocks = self.blocks.lock().unwrap();
-        blocks.iter().flat_map(|block| block.records().unwrap()).collect()
-    }
-}
+use crate::fixture::{self, Kept};
 
 fn source(environment: Id<Environment>) -> Source {
-    let handle = || "web".parse::<Handle>().unwrap();
-    Source::new(IntakeSource {
-        id: Id::generate(),
-        handle: "s".to_owned(),
-        environment: EnvironmentTag {
-            id: environment,
-            handle: handle(),
-            organization: Id::generate(),
-        },
-        app: Some(AppTag { id: Id::generate(), handle: handle() }),
-        database: None,
-        engine: None,
-        token: TokenHash { key: String::new(), hash: Vec::new() },
-        previous_token: None,
-        client_certificates: Vec::new(),
-        quota: (None, None),
-        environment_quota: (None, None),
-        disabled: false,
-    })
+    Source::new(fixture::row(environment, ""))
 }
 
 fn lanes(kept: &Arc<Kept>) -> Lanes {

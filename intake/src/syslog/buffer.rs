@@ -5,15 +5,15 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::AsyncRead;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::io::poll_read_buf;
 
 use super::framing::{Framer, Piece};
+use super::room::{Room, Share};
 use crate::lanes::LINE_LIMIT;
 
 /// Bytes that are read before lines are made of them.
@@ -22,14 +22,8 @@ const LEAST_READ: usize = 4 << 10;
 /// Bytes of a message that is not complete, which every connection may keep. More has to find room, or else the
 /// message is cut.
 const FREE: usize = 16 << 10;
-/// KiB that all connections together keep of such messages, and of what is not submitted, beyond what each may.
-const ROOM_KIB: usize = 64 << 10;
 /// Lines of so many bytes or more share the memory that was read into. Fewer would keep too much of it.
 pub(crate) const LARGE: usize = 16 << 10;
-
-/// Room for what connections keep beyond what each may. Clones share it.
-#[derive(Debug, Clone)]
-pub(crate) struct Room(Arc<Semaphore>);
 
 /// A connection's buffer.
 #[derive(Debug)]
@@ -40,19 +34,9 @@ pub(crate) struct Buffer {
     framer: Framer,
     room: Room,
     /// For the message that is not complete.
-    partial: Option<OwnedSemaphorePermit>,
+    partial: Share,
     /// For what is read, until it is submitted.
     reading: Option<OwnedSemaphorePermit>,
-}
-
-impl Room {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(ROOM_KIB)))
-    }
-
-    fn take(&self, kib: usize) -> Option<OwnedSemaphorePermit> {
-        self.0.clone().try_acquire_many_owned(u32::try_from(kib).ok()?).ok()
-    }
 }
 
 impl Buffer {
@@ -61,8 +45,8 @@ impl Buffer {
             bytes: BytesMut::new(),
             size: LEAST_READ,
             framer: Framer::default(),
+            partial: room.share(),
             room,
-            partial: None,
             reading: None,
         }
     }
@@ -151,21 +135,8 @@ impl Buffer {
 
     /// Whether so many bytes of a message may be kept.
     fn has_room(&mut self, is_known: bool, bytes: usize) -> bool {
-        let needed = bytes.saturating_sub(FREE).div_ceil(1024);
-        if needed == 0 {
-            self.partial = None;
-            return true;
-        }
-        let held = self.partial.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        if !is_known {
-            return false;
-        }
-        let Some(more) = self.room.take(needed.saturating_sub(held)) else { return false };
-        match &mut self.partial {
-            Some(held) => held.merge(more),
-            held => *held = Some(more),
-        }
-        true
+        let more = bytes.saturating_sub(FREE);
+        (is_known || more == 0) && self.partial.hold(more)
     }
 
     fn shrink(&mut self) {
@@ -183,7 +154,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_complete_is_cut_when_there_is_no_room() {
-        let room = Room(Arc::new(Semaphore::new(160)));
+        let room = Room::of_kib(160);
         let line = vec![b'x'; 200 << 10];
         let (mut one, mut other) = (Buffer::new(room.clone()), Buffer::new(room.clone()));
         for (buffer, is_cut) in [(&mut one, false), (&mut other, true)] {
@@ -209,7 +180,7 @@ mod tests {
         let taken = other.take(true, &mut pieces);
         assert!(!pieces[0].begins && !pieces[0].continued && taken.ends_with(b"y\n"));
         other.submitted();
-        assert_eq!(room.0.available_permits(), 160);
+        assert_eq!(room.free_kib(), 160);
     }
 
     #[tokio::test]

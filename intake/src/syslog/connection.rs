@@ -2,7 +2,7 @@
 //!
 //! Syslog has no acknowledgement: what the kernel took, a sender takes for delivered. So little is kept that is not
 //! durable: of complete messages at most [`UNACKNOWLEDGED`] bytes and what one read brought, one message that is
-//! not complete, and what is in the kernel's buffer. Beyond, the connection is not read, and the sender waits.
+//! not complete, lines of databases that wait for more, and what is in the kernel's buffer. Beyond, the connection is not read, and the sender waits.
 
 use std::collections::VecDeque;
 use std::future::{Future as _, pending};
@@ -16,15 +16,20 @@ use service::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::buffer::{Buffer, Room};
+use super::buffer::Buffer;
 use super::framing::Piece;
+use super::lookup::{Lookup, NotFound};
+use super::room::Room;
 use super::senders::{Received, Sender, Senders};
+use super::slots::Slot;
 use crate::Intake;
 use crate::lanes::Durable;
 use crate::quota::Quotas;
 
 /// Bytes of a connection's messages that may wait in the lanes while it is read.
 const UNACKNOWLEDGED: usize = 1 << 20;
+/// How often it is asked whether who is not known may stay.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 /// How long a sender has to see that the connection is closed.
 const GOODBYE: Duration = Duration::from_millis(300);
 
@@ -33,6 +38,8 @@ pub(crate) struct Connection {
     intake: Intake,
     shutdown: Shutdown,
     senders: Senders,
+    slot: Slot,
+    room: Room,
     submitted: Submitted,
 }
 
@@ -44,18 +51,29 @@ struct Submitted {
 }
 
 impl Connection {
-    pub(crate) fn new(intake: Intake, shutdown: Shutdown, certificate: Option<Vec<u8>>) -> Self {
-        let senders = Senders::new(intake.clone(), certificate);
-        Self { intake, shutdown, senders, submitted: Submitted::default() }
+    pub(crate) fn new(
+        intake: Intake,
+        shutdown: Shutdown,
+        lookup: Lookup,
+        slot: Slot,
+        room: Room,
+    ) -> Self {
+        let senders = Senders::new(intake.clone(), lookup, room.clone());
+        Self { intake, shutdown, senders, slot, room, submitted: Submitted::default() }
+    }
+
+    /// Whether its client certificate, if it has one, is that of a source.
+    pub(crate) async fn certificate_is_known(&self) -> Result<(), NotFound> {
+        self.senders.certificate_is_known().await
     }
 
     /// Reads until the sender closes or the shutdown is requested, and waits until what came is durable.
-    pub(crate) async fn run<S>(mut self, mut stream: S, room: Room)
+    pub(crate) async fn run<S>(mut self, mut stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut buffer = Buffer::new(room);
-        let mut ends_at = None;
+        let mut buffer = Buffer::new(self.room.clone());
+        let (mut ends_at, mut asks_at) = (None, self.slot.known_by());
         loop {
             // Losing the read loses nothing, and the others are only waited for.
             let is_end = tokio::select! {
@@ -68,6 +86,17 @@ impl Connection {
                     false
                 }
                 () = at(ends_at) => true,
+                () = sleep_until(asks_at), if !self.senders.are_known() => {
+                    asks_at = Instant::now() + ASK_EVERY;
+                    let is_in_the_way = self.slot.are_short();
+                    if is_in_the_way {
+                        tracing::info!(
+                            "a syslog connection is closed: none of its messages was accepted in time, \
+                             and others need its place"
+                        );
+                    }
+                    is_in_the_way
+                }
                 () = at(self.senders.complete_at()) => {
                     self.senders.complete(false);
                     false
@@ -82,6 +111,7 @@ impl Connection {
                 self.take(&bytes, pieces).await;
                 self.senders.complete(true);
             }
+            self.senders.settle();
             self.submit().await;
             buffer.submitted();
             if is_end || self.senders.are_refused() {
@@ -166,3 +196,6 @@ impl Submitted {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,8 @@ use tokio::time::Instant;
 
 use super::connection::at;
 use super::framing::Piece;
+use super::lookup::Lookup;
+use super::room::Room;
 use super::senders::{Received, Sender, Senders};
 use crate::Intake;
 
@@ -54,8 +56,8 @@ impl Socket {
 }
 
 /// Takes datagrams until the shutdown is requested.
-pub(crate) async fn run(socket: Socket, intake: Intake, shutdown: Shutdown) {
-    let mut senders = Senders::new(intake.clone(), None);
+pub(crate) async fn run(socket: Socket, intake: Intake, shutdown: Shutdown, room: Room) {
+    let mut senders = Senders::new(intake.clone(), Lookup::of_datagrams(intake.clone()), room);
     let mut buffer = vec![0; LONGEST];
     let mut is_last = false;
     while !is_last {
@@ -78,6 +80,7 @@ pub(crate) async fn run(socket: Socket, intake: Intake, shutdown: Shutdown) {
                 senders.take(piece, &mut received).await;
             }
             senders.complete(is_last);
+            senders.settle();
             for sender in senders.with_events() {
                 submit(&intake, sender);
             }

@@ -1,4 +1,4 @@
-//! Who may connect: permits, and the handshake's deadline.
+//! Who may connect: slots, and the handshake's deadline.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,12 +7,13 @@ use std::time::Duration;
 use rustix::net::sockopt;
 use service::Shutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::buffer::Room;
 use super::connection::Connection;
+use super::lookup::Lookup;
+use super::room::Room;
+use super::slots::{Full, Slot, Slots};
 use super::tls::ReadAhead;
 use crate::Intake;
 
@@ -32,18 +33,18 @@ pub(crate) struct Door {
     pub(crate) shutdown: Shutdown,
     /// The connections, which end after the shutdown was requested.
     pub(crate) tasks: Shutdown,
-    permits: Arc<Semaphore>,
-    room: Room,
+    slots: Slots,
+    pub(crate) room: Room,
     said: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Door {
-    pub(crate) fn new(intake: Intake, shutdown: Shutdown, connections: u32) -> Self {
+    pub(crate) fn new(intake: Intake, shutdown: Shutdown, slots: Slots) -> Self {
         Self {
             intake,
             shutdown,
             tasks: Shutdown::new(),
-            permits: Arc::new(Semaphore::new(connections as usize)),
+            slots,
             room: Room::new(),
             said: Arc::default(),
         }
@@ -58,13 +59,12 @@ impl Door {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, client)) => {
-                    let Ok(permit) = self.permits.clone().try_acquire_owned() else {
-                        self.say_full(client);
-                        continue;
-                    };
-                    self.tasks.spawn(self.clone().serve(stream, tls.clone(), permit));
-                }
+                Ok((stream, client)) => match self.slots.take(client.ip()) {
+                    Ok(slot) => {
+                        self.tasks.spawn(self.clone().serve(stream, tls.clone(), slot));
+                    }
+                    Err(full) => self.say_full(client, full),
+                },
                 Err(error) => {
                     tracing::warn!("a syslog connection cannot be accepted: {error}");
                     sleep(ACCEPT_PAUSE).await;
@@ -73,18 +73,12 @@ impl Door {
         }
     }
 
-    async fn serve(
-        self,
-        stream: TcpStream,
-        tls: Option<TlsAcceptor>,
-        _permit: OwnedSemaphorePermit,
-    ) {
+    async fn serve(self, stream: TcpStream, tls: Option<TlsAcceptor>, slot: Slot) {
         if let Err(error) = keep_alive(&stream) {
             tracing::debug!("TCP keep-alive cannot be set: {error}");
         }
         let Some(tls) = tls else {
-            let connection = Connection::new(self.intake, self.shutdown, None);
-            return connection.run(stream, self.room).await;
+            return self.connection(None, slot).run(stream).await;
         };
         // Losing the handshake loses nothing: no message came before its end.
         let handshake = tokio::select! {
@@ -98,23 +92,23 @@ impl Door {
         };
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let certificate = certificate.map(|certificate| certificate.to_vec());
-        if let Some(certificate) = &certificate
-            && let Err(refused) = self.intake.sources.by_certificate(certificate).await
-        {
+        let connection = self.connection(certificate, slot);
+        if let Err(refused) = connection.certificate_is_known().await {
             return tracing::info!("a syslog connection is closed: {refused}");
         }
-        let connection = Connection::new(self.intake, self.shutdown, certificate);
-        connection.run(stream, self.room).await;
+        connection.run(stream).await;
     }
 
-    fn say_full(&self, client: SocketAddr) {
+    fn connection(self, certificate: Option<Vec<u8>>, slot: Slot) -> Connection {
+        let lookup = Lookup::of_connection(self.intake.clone(), certificate, self.shutdown.clone());
+        Connection::new(self.intake, self.shutdown, lookup, slot, self.room)
+    }
+
+    fn say_full(&self, client: SocketAddr, full: Full) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         if said.is_none_or(|said| said.elapsed() >= SAY_EVERY) {
             *said = Some(Instant::now());
-            tracing::warn!(
-                %client,
-                "syslog connections are closed: there are as many as --intake-syslog-connections allows"
-            );
+            tracing::warn!(%client, "syslog connections are closed: {full}");
         }
     }
 }

@@ -3,8 +3,9 @@
 //! Every message has a token, or its connection a client certificate. Mostly a message begins as the one before:
 //! then neither its head is read again, nor its token looked up.
 //!
-//! Invariant: a source that was disabled, or whose token was rotated, writes nothing more [`GOOD_FOR`] after that
-//! is known to `sources`.
+//! Invariants: a source that was disabled, or whose token was rotated, writes nothing more [`GOOD_FOR`] after that
+//! is known to `sources`; and when what was read is dealt with, all that is kept of senders has room, but for the
+//! first [`FREE`] of them and what is to be submitted.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,16 +17,22 @@ use tokio::time::Instant;
 
 use super::buffer::LARGE;
 use super::framing::Piece;
+use super::lookup::{Lookup, NotFound};
 use super::message::{Form, Today, parse_unusual, severity};
+use super::room::{Room, Share};
 use super::usual;
 use crate::Intake;
-use crate::formats::{COMPLETE_AFTER, Reader};
+use crate::formats::{COMPLETE_AFTER, COMPLETE_WITHIN, Reader};
 use crate::lanes::Producer;
-use crate::sources::Source;
+use crate::sources::{Refused, Source};
 
 const GOOD_FOR: Duration = Duration::from_secs(1);
 /// A connection that has had more tokens forgets them all.
 const MOST: usize = 1000;
+/// So many senders every connection may have; more take room, or are forgotten.
+const FREE: usize = 16;
+/// What a sender takes, with its token and its producer.
+const SENDER_BYTES: usize = 1 << 10;
 /// A connection is of no use after so many refused messages in a row.
 const REFUSED_IN_A_ROW: usize = 100;
 const PACKED_TOGETHER: usize = 8 << 10;
@@ -33,8 +40,7 @@ const PACKED_TOGETHER: usize = 8 << 10;
 /// Those who send in one connection, or to one datagram socket.
 pub(crate) struct Senders {
     intake: Intake,
-    /// The client's certificate, in DER.
-    certificate: Option<Vec<u8>>,
+    lookup: Lookup,
     /// By token; the certificate's is without one.
     by_token: HashMap<Option<String>, usize>,
     all: Vec<Sender>,
@@ -42,6 +48,13 @@ pub(crate) struct Senders {
     /// Whose the message is that goes on, if anybody's.
     within: Option<usize>,
     refused: usize,
+    /// Somebody's token was good.
+    are_known: bool,
+    room: Room,
+    /// For the senders beyond the first.
+    many: Share,
+    /// There is none for them.
+    are_too_many: bool,
 }
 
 /// A source, and what of its lines is not submitted yet.
@@ -54,8 +67,12 @@ pub(crate) struct Sender {
     /// Of a database.
     reader: Option<Reader>,
     good_until: Instant,
-    /// When what the reader has is complete.
+    /// Since when the reader has what waits.
+    waiting_since: Option<Instant>,
+    /// When that is complete.
     complete_at: Option<Instant>,
+    /// For what waits.
+    waiting: Share,
     /// Datagrams that were dropped and not told of.
     pub(crate) lost: u64,
     pub(crate) told_at: Option<Instant>,
@@ -91,15 +108,19 @@ impl<'a> Received<'a> {
 }
 
 impl Senders {
-    pub(crate) fn new(intake: Intake, certificate: Option<Vec<u8>>) -> Self {
+    pub(crate) fn new(intake: Intake, lookup: Lookup, room: Room) -> Self {
         Self {
             intake,
-            certificate,
+            lookup,
             by_token: HashMap::new(),
             all: Vec::new(),
             last: None,
             within: None,
             refused: 0,
+            are_known: false,
+            many: room.share(),
+            room,
+            are_too_many: false,
         }
     }
 
@@ -134,8 +155,16 @@ impl Senders {
     }
 
     /// Whether anybody has said who he is.
-    pub(crate) fn are_known(&self) -> bool {
-        self.certificate.is_some() || !self.all.is_empty()
+    pub(crate) const fn are_known(&self) -> bool {
+        self.lookup.has_certificate() || self.are_known
+    }
+
+    /// Whether the client certificate, if there is one, is that of a source.
+    pub(crate) async fn certificate_is_known(&self) -> Result<(), NotFound> {
+        if self.lookup.has_certificate() {
+            self.lookup.find(None).await?;
+        }
+        Ok(())
     }
 
     /// Those who have something to be submitted.
@@ -158,13 +187,25 @@ impl Senders {
         let now = Instant::now();
         for sender in &mut self.all {
             if sender.complete_at.is_some_and(|at| all || at <= now) {
-                sender.complete_at = None;
-                let mut lines = Vec::new();
-                if let Some(reader) = &mut sender.reader {
-                    reader.flush(&mut lines);
-                }
-                sender.events.extend(lines.into_iter().map(event));
+                sender.complete();
             }
+        }
+    }
+
+    /// Takes room for what waits for more lines; where there is none, it is complete as it is. Between messages
+    /// of one read that is not asked for: what they add is no more than was read.
+    pub(crate) fn settle(&mut self) {
+        for sender in &mut self.all {
+            let bytes = sender.reader.as_mut().map_or(0, Reader::keep);
+            if !sender.waiting.hold(bytes) {
+                sender.complete();
+                sender.waiting.hold(0);
+            }
+        }
+        let more = self.all.len().saturating_sub(FREE);
+        self.are_too_many = self.all.len() > MOST || !self.many.hold(more * SENDER_BYTES);
+        if self.are_too_many {
+            self.complete(true);
         }
     }
 
@@ -238,37 +279,38 @@ impl Senders {
         {
             return Some(known);
         }
-        let sources = &self.intake.sources;
-        let found = match (token, &self.certificate) {
-            (Some(token), _) => sources.by_token(token).await,
-            (None, Some(certificate)) => sources.by_certificate(certificate).await,
-            (None, None) => {
-                self.intake.counts.unknown();
-                tracing::debug!("a message was refused: it has no token");
+        let source = match self.lookup.find(token).await {
+            Ok(source) => source,
+            Err(reason) => {
+                tracing::debug!("a message was refused: {reason}");
+                if reason == NotFound::Refused(Refused::Unread) {
+                    // What it has not sent yet, it sends elsewhere or later.
+                    self.refused = REFUSED_IN_A_ROW;
+                }
                 return None;
             }
         };
-        let found = found.inspect_err(|reason| tracing::debug!("a message was refused: {reason}"));
-        let source = found.ok()?;
         if let Some(sender) = known.and_then(|known| self.all.get_mut(known)) {
             sender.renew(source, now);
             return known;
         }
+        self.are_known = true;
         self.by_token.insert(key, self.all.len());
-        self.all.push(Sender::new(source, now));
+        self.all.push(Sender::new(source, now, &self.room));
         self.all.len().checked_sub(1)
     }
 
     /// Forgets those who have nothing waiting, when there are too many. Their producers end with that.
     pub(crate) fn forget(&mut self) {
-        if self.all.len() <= MOST {
+        if !self.are_too_many {
             return;
         }
-        self.complete(true);
         if self.all.iter().all(|sender| sender.events.is_empty() && sender.lost == 0) {
             self.all.clear();
             self.by_token.clear();
             (self.last, self.within) = (None, None);
+            self.are_too_many = false;
+            self.many.hold(0);
         }
     }
 
@@ -281,13 +323,20 @@ impl Senders {
         };
         let mut lines = Vec::new();
         reader.push(line, &mut lines);
+        if !reader.is_waiting() {
+            sender.waiting_since = None;
+        } else if sender.waiting_since.is_none() || !lines.is_empty() {
+            // Lines leave in their order, so what waits is the new one.
+            sender.waiting_since = Some(now);
+        }
+        let within = sender.waiting_since.map(|since| since + COMPLETE_WITHIN);
+        sender.complete_at = within.map(|within| within.min(now + COMPLETE_AFTER));
         sender.events.extend(lines.into_iter().map(event));
-        sender.complete_at = reader.is_waiting().then(|| now + COMPLETE_AFTER);
     }
 }
 
 impl Sender {
-    fn new(source: Arc<Source>, now: Instant) -> Self {
+    fn new(source: Arc<Source>, now: Instant, room: &Room) -> Self {
         Self {
             producer: source.producer(),
             reader: source.engine().map(|engine| Reader::new(Some(engine))),
@@ -295,10 +344,22 @@ impl Sender {
             events: Vec::new(),
             bytes: 0,
             good_until: now + GOOD_FOR,
+            waiting_since: None,
             complete_at: None,
+            waiting: room.share(),
             lost: 0,
             told_at: None,
         }
+    }
+
+    /// What waits for more lines is complete.
+    fn complete(&mut self) {
+        (self.waiting_since, self.complete_at) = (None, None);
+        let mut lines = Vec::new();
+        if let Some(reader) = &mut self.reader {
+            reader.flush(&mut lines);
+        }
+        self.events.extend(lines.into_iter().map(event));
     }
 
     /// It was looked up again.
@@ -316,3 +377,6 @@ impl Sender {
 fn event(line: LogLine) -> Event {
     Event::Line(Box::new(line))
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,13 +21,18 @@ async fn without_postgresql_nothing_is_acknowledged() -> Result<()> {
     world.database.cluster().context("its own")?.stop().await?;
     let began = Instant::now();
     let key = [("idempotency-key", "1")];
-    let (plain, keyed, splunk) = tokio::try_join!(
+    // Nor is it said that a token is wrong, which shippers give up at.
+    let unknown = format!("Bearer {}", token());
+    let unknown = [("authorization", unknown.as_str()), ("content-type", "application/json")];
+    let (plain, keyed, splunk, unknown, otlp) = tokio::try_join!(
         http.post("/logs", &source, &[], "during"),
         http.post("/logs", &source, &key, "with a key"),
         http.post("/services/collector/raw", &source, &[], "as splunk"),
+        http.post_as("/services/collector/raw", &unknown, "x"),
+        http.post_as("/v1/logs", &unknown, "x"),
     )?;
     ensure!(began.elapsed() < Duration::from_secs(20));
-    for answer in [plain, keyed, splunk] {
+    for answer in [plain, keyed, splunk, unknown, otlp] {
         let answer = answer.is(503)?;
         ensure!(answer.retry_after.is_some_and(|wait| wait > 0), "{answer:?}");
     }

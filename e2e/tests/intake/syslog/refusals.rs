@@ -5,6 +5,7 @@ use e2e::process;
 use e2e::wait;
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpSocket;
 use tokio::time::{sleep, timeout};
 
 use super::{Syslog, field};
@@ -99,7 +100,9 @@ async fn what_cannot_be_read_passes_as_it_is_and_is_counted() -> Result<()> {
 
 #[tokio::test]
 async fn more_connections_than_are_allowed_are_closed() -> Result<()> {
-    let mut syslog = Syslog::start_with(&["--intake-syslog-connections", "2"]).await?;
+    let limits =
+        ["--intake-syslog-connections", "2", "--intake-syslog-connections-of-address", "2"];
+    let mut syslog = Syslog::start_with(&limits).await?;
     let mut first = syslog.connect().await?;
     let second = syslog.connect().await?;
     let mut third = syslog.connect().await?;
@@ -115,6 +118,22 @@ async fn more_connections_than_are_allowed_are_closed() -> Result<()> {
         Ok(syslog.world.lines().await?.len() > 1)
     })
     .await?;
+    syslog.intake.stop(Signal::TERM, DEADLINE).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_address_has_half_of_the_connections() -> Result<()> {
+    let mut syslog = Syslog::start_with(&["--intake-syslog-connections", "4"]).await?;
+    let _idle = [syslog.connect().await?, syslog.connect().await?];
+    let mut third = syslog.connect().await?;
+    let end = timeout(DEADLINE, third.read(&mut [0; 1])).await?;
+    assert!(matches!(end, Ok(0) | Err(_)));
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(([127, 0, 0, 2], 0).into())?;
+    let mut other = socket.connect(([127, 0, 0, 1], syslog.tcp).into()).await?;
+    other.write_all(format!("{}\n", syslog.message("another's")).as_bytes()).await?;
+    assert_eq!(syslog.texts(1).await?, ["another's"]);
     syslog.intake.stop(Signal::TERM, DEADLINE).await?;
     Ok(())
 }
