@@ -7,6 +7,7 @@
 //! in the order in which they were submitted; a failed append is repeated with the same block until it succeeds;
 //! sources take turns in a lane; and what waits is bounded for each source, each environment and the whole process.
 
+use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
@@ -79,6 +80,9 @@ impl Producer {
     }
 }
 
+/// What a sender keeps until its lines are durable: they may be slices of something much larger than they are.
+pub(crate) type Kept = Arc<dyn Any + Send + Sync>;
+
 /// Resolves when what was submitted is durable.
 #[derive(Debug)]
 pub(crate) struct Durable(oneshot::Receiver<()>);
@@ -143,6 +147,7 @@ struct Waiting {
 /// Room for what waits, given back when it is durable; the semaphores live as long.
 struct Room {
     _permits: [OwnedSemaphorePermit; 3],
+    _kept: Option<Kept>,
 }
 
 /// What goes into one block.
@@ -179,13 +184,14 @@ impl Lanes {
         }
     }
 
-    /// Waits for room, then puts lines into their lane. Losing this future before it resolves loses the lines,
-    /// and nothing of them is recorded.
+    /// Waits for room, then puts lines into their lane. Losing this future before it resolves loses the lines
+    /// that are not there yet, and nothing of them is recorded. `kept` is dropped when none of them waits.
     pub(crate) async fn submit(
         &self,
         source: &Source,
         producer: &Arc<Producer>,
         lines: Vec<LogLine>,
+        kept: Option<Kept>,
     ) -> Durable {
         let mut events = Vec::with_capacity(lines.len());
         for line in lines {
@@ -195,7 +201,7 @@ impl Lanes {
                 events.extend(split(line).map(|line| Event::Line(Box::new(line))));
             }
         }
-        self.submit_events(source, producer, events).await
+        self.submit_kept(source, producer, events, kept).await
     }
 
     /// The same for any events, which are no longer than [`LINE_LIMIT`].
@@ -203,7 +209,17 @@ impl Lanes {
         &self,
         source: &Source,
         producer: &Arc<Producer>,
+        events: Vec<Event>,
+    ) -> Durable {
+        self.submit_kept(source, producer, events, None).await
+    }
+
+    async fn submit_kept(
+        &self,
+        source: &Source,
+        producer: &Arc<Producer>,
         mut events: Vec<Event>,
+        kept: Option<Kept>,
     ) -> Durable {
         self.loops.mark_events(source.of(), &mut events);
         let mut rest = events.into_iter().peekable();
@@ -216,7 +232,7 @@ impl Lanes {
                 bytes += cost(std::slice::from_ref(&event));
                 some.push(event);
             }
-            let durable = self.submit_some(source, producer, some).await;
+            let durable = self.submit_some(source, producer, some, kept.clone()).await;
             // What a source puts into its lane becomes durable in that order, so the last tells of all.
             if rest.peek().is_none() {
                 return durable;
@@ -229,6 +245,7 @@ impl Lanes {
         source: &Source,
         producer: &Arc<Producer>,
         events: Vec<Event>,
+        kept: Option<Kept>,
     ) -> Durable {
         if events.is_empty() {
             return Durable::already();
@@ -241,7 +258,7 @@ impl Lanes {
         let process = acquire(process, kib(bytes, PROCESS_KIB)).await;
         match (of_source, environment, process) {
             (Some(of_source), Some(environment), Some(process)) => {
-                let room = Room { _permits: [of_source, environment, process] };
+                let room = Room { _permits: [of_source, environment, process], _kept: kept };
                 self.put(source, producer.clone(), events, bytes, room)
             }
             // Never: the semaphores are not closed.
@@ -266,7 +283,7 @@ impl Lanes {
         for (semaphore, limit) in self.semaphores(source).into_iter().zip(limits) {
             permits.push(semaphore.try_acquire_many_owned(kib(bytes, limit)).ok()?);
         }
-        let room = Room { _permits: permits.try_into().ok()? };
+        let room = Room { _permits: permits.try_into().ok()?, _kept: None };
         Some(self.put(source, producer.clone(), events, bytes, room))
     }
 

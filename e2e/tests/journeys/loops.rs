@@ -119,7 +119,7 @@ async fn a_line_that_comes_back_ends_at_its_drain_which_says_so() -> Result<()> 
         // Each of three lines, and twice what was delivered of it.
         ensure!(number(&source, "lines") <= 9, "{source}");
         let still = number(&drain, "lag_records") == 0 && number(&drain, "delivered_lines") == 3;
-        Ok(still && number(&source, "lines") == 3)
+        Ok(still && number(&source, "lines") == 9)
     })
     .await
 }

@@ -202,9 +202,14 @@ pub(super) fn each_element<'a>(
 pub(super) fn read_any(body: &Bytes, lines: &mut Lines) -> Result<(), serde_json::Error> {
     let trimmed = body.trim_ascii();
     if trimmed.starts_with(b"[") {
-        return each_element(trimmed, &mut |number, value| match line(value) {
-            Ok(line) => lines.push(line),
-            Err(reason) => lines.refuse(number, &reason),
+        return each_element(trimmed, &mut |number, value| {
+            if lines.is_full() {
+                return;
+            }
+            match line(value) {
+                Ok(line) => lines.push(line),
+                Err(reason) => lines.refuse(number, &reason),
+            }
         });
     }
     // One that is written over several lines.

@@ -75,6 +75,11 @@ impl Lines {
         }
     }
 
+    /// A group of lines, which may have none and takes time all the same; whether it is to be read.
+    pub(super) fn group(&mut self) -> bool {
+        self.take(LINE_BYTES)
+    }
+
     /// A bad one.
     pub(super) fn refuse(&mut self, line: usize, reason: &(impl fmt::Display + ?Sized)) {
         self.outcome.refused_count += 1;
@@ -137,6 +142,13 @@ pub(super) mod tests {
             lines.push(LogLine::plain("a"));
         }
         assert!(lines.is_full());
+        assert!(matches!(lines.finish(), Err(Refusal::TooManyLines(_))));
+    }
+
+    #[test]
+    fn groups_without_lines_are_bounded_too() {
+        let mut lines = lines();
+        assert!(!(0..200_000).all(|_| lines.group()));
         assert!(matches!(lines.finish(), Err(Refusal::TooManyLines(_))));
     }
 

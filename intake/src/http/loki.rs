@@ -10,7 +10,7 @@ use model::Timestamp;
 use prost::Message as _;
 use serde_json::value::RawValue;
 
-use super::gathered::Gathered;
+use super::gathered::{Bounded, Gathered};
 use super::inflate::Encoding;
 use super::json::{Members, each_element};
 use super::lines::{Lines, Outcome};
@@ -21,6 +21,8 @@ use super::{Dialect, Refusal, Shared};
 use crate::lanes::LINE_LIMIT;
 
 mod labels;
+
+use labels::Labels;
 
 const TYPES: &str = "application/x-protobuf and application/json";
 
@@ -77,7 +79,7 @@ pub(super) async fn post(
 
 fn read_protobuf(body: &Bytes, lines: &mut Lines) -> Result<(), Refusal> {
     Message::new(body.clone()).each(|number, value| match value {
-        Field::Bytes(stream) if number == 1 => {
+        Field::Bytes(stream) if number == 1 && lines.group() => {
             let message = Message::new(stream);
             let labels = message.clone().last(1)?.unwrap_or_default();
             let labels = labels::parse(&labels).map_err(|error| {
@@ -85,6 +87,7 @@ fn read_protobuf(body: &Bytes, lines: &mut Lines) -> Result<(), Refusal> {
                     "the labels of a stream are not as they must be: {error}"
                 ))
             })?;
+            let labels: Bounded = labels.into_iter().collect();
             message.each(|number, value| {
                 if let Field::Bytes(entry) = value
                     && number == 2
@@ -99,7 +102,7 @@ fn read_protobuf(body: &Bytes, lines: &mut Lines) -> Result<(), Refusal> {
     })
 }
 
-fn read_entry(entry: Bytes, labels: &[(String, String)], lines: &mut Lines) {
+fn read_entry(entry: Bytes, labels: &Bounded, lines: &mut Lines) {
     let number = lines.count() + 1;
     // What is longer is not decoded: it would be many times as much.
     if entry.len() > 2 * LINE_LIMIT {
@@ -114,9 +117,7 @@ fn read_entry(entry: Bytes, labels: &[(String, String)], lines: &mut Lines) {
     for label in &entry.structured_metadata {
         gathered.note(&label.name, &label.value);
     }
-    for (name, value) in labels {
-        gathered.note(name, value);
-    }
+    gathered.notes(labels);
     lines.push(gathered.finish());
 }
 
@@ -138,7 +139,7 @@ fn read_json(body: &Bytes, lines: &mut Lines) -> Result<(), Refusal> {
     };
     let mut outcome = Ok(());
     let read = each_element(streams.get().as_bytes(), &mut |_, stream| {
-        if outcome.is_ok() {
+        if outcome.is_ok() && lines.group() {
             outcome = read_stream(stream, lines);
         }
     });
@@ -148,10 +149,11 @@ fn read_json(body: &Bytes, lines: &mut Lines) -> Result<(), Refusal> {
 
 fn read_stream(stream: &RawValue, lines: &mut Lines) -> Result<(), serde_json::Error> {
     let stream: Members<'_> = serde_json::from_str(stream.get())?;
-    let labels: BTreeMap<String, String> = match stream.get("stream") {
+    let labels: Labels = match stream.get("stream") {
         Some(labels) => serde_json::from_str(labels.get())?,
-        None => BTreeMap::new(),
+        None => Labels::default(),
     };
+    let labels: Bounded = labels.0.into_iter().collect();
     let Some(values) = stream.get("values") else { return Ok(()) };
     each_element(values.get().as_bytes(), &mut |_, value| {
         if lines.is_full() {
@@ -168,10 +170,7 @@ const SHAPE: &str =
     "it is not [\"TIME IN NANOSECONDS\", \"LINE\"] with or without an object of strings";
 
 /// An array of two or three.
-fn read_value(
-    value: &RawValue,
-    labels: &BTreeMap<String, String>,
-) -> Result<Gathered, &'static str> {
+fn read_value(value: &RawValue, labels: &Bounded) -> Result<Gathered, &'static str> {
     if value.get().len() > 2 * LINE_LIMIT {
         return Err("it is longer than 2 MiB");
     }
@@ -192,9 +191,7 @@ fn read_value(
             gathered.note(name, value);
         }
     }
-    for (name, value) in labels {
-        gathered.note(name, value);
-    }
+    gathered.notes(labels);
     Ok(gathered)
 }
 

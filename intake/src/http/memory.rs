@@ -2,6 +2,9 @@
 //!
 //! Room is taken as bytes arrive, not as they are announced, and never waited for: who finds none is told to come
 //! again. A source has at most half of it, so that one with slow requests does not keep the others out.
+//!
+//! Invariant: what a request holds is given back when nothing of it is in memory: also where nobody waits for its lines
+//! any more, not before they are durable.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

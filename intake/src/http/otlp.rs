@@ -8,7 +8,7 @@ use model::{LogLine, Severity, Timestamp};
 use prost::Message as _;
 use serde_json::{Map, Value, json};
 
-use super::gathered::Gathered;
+use super::gathered::{Bounded, Gathered};
 use super::lines::{Lines, Outcome};
 use super::logs::media_type;
 use super::take::{Batch, take};
@@ -32,6 +32,9 @@ struct LogRecord {
     span_id: String,
     event_name: String,
 }
+
+/// The fields of a record's scope, and of its resource.
+type Around<'a> = [&'a Bounded; 2];
 
 /// What a record says.
 #[derive(Debug, Default)]
@@ -144,7 +147,7 @@ fn text_of(value: &Value) -> String {
 
 impl LogRecord {
     /// As a line, with what its scope and its resource say.
-    fn line(self, around: &[(String, String)]) -> Result<LogLine, NoBody> {
+    fn line(self, around: Around<'_>) -> Result<LogLine, NoBody> {
         let text = match self.body {
             Body::Bytes(bytes) => bytes,
             Body::Value(Value::String(text)) => text.into(),
@@ -174,19 +177,15 @@ impl LogRecord {
                 gathered.field(name, value);
             }
         }
-        for (name, value) in around {
-            gathered.field(name, value);
+        for fields in around {
+            gathered.fields(fields);
         }
         Ok(gathered.finish())
     }
 }
 
 /// The fields of a scope: its name and version, and its attributes.
-fn scope_fields(
-    name: &str,
-    version: &str,
-    attributes: Vec<(String, Value)>,
-) -> Vec<(String, String)> {
+fn scope_fields(name: &str, version: &str, attributes: Vec<(String, Value)>) -> Bounded {
     let named = [("otel.scope.name", name), ("otel.scope.version", version)];
     let named = named.into_iter().filter(|(_, value)| !value.is_empty());
     let named = named.map(|(name, value)| (name.to_owned(), value.to_owned()));

@@ -33,7 +33,7 @@ pub(super) enum Refusal {
     TooLarge(usize),
     /// Its lines would take too much memory.
     #[error(
-        "the lines and their fields are more than {0} bytes, counting 256 for each line; send fewer at a time"
+        "the lines and their fields are more than {0} bytes, counting 256 for each line and each resource, scope and stream of lines; send fewer at a time"
     )]
     TooManyLines(usize),
     /// It did not come in time.

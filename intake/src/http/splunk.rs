@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Deserializer, Value, json};
 use url::form_urlencoded;
 
-use super::gathered::Gathered;
+use super::gathered::{Bounded, Gathered};
 use super::json::{self as json_lines, Members, text_of};
 use super::lines::{Lines, Outcome};
 use super::take::{Batch, take};
@@ -39,19 +39,14 @@ pub(super) async fn raw(
     payload: Payload,
     shared: Data<Shared>,
 ) -> HttpResponse {
-    let query = form_urlencoded::parse(request.query_string().as_bytes());
-    let about: Vec<_> = query
-        .filter(|(name, _)| ABOUT.contains(&name.as_ref()) || name == "time")
-        .map(|(name, value)| (name.into_owned(), value.into_owned()))
-        .collect();
+    let said = || form_urlencoded::parse(request.query_string().as_bytes());
+    let at = said().find(|(name, _)| name == "time").and_then(|(_, time)| times::epoch(&time));
+    let about: Bounded = said().filter(|(name, _)| ABOUT.contains(&name.as_ref())).collect();
     let decode = move |body: &Bytes, lines: &mut Lines| {
-        let at = about.iter().find(|(name, _)| name == "time");
-        let at = at.and_then(|(_, time)| times::epoch(time));
         logs::plain_with(body, lines, |line| {
             let mut gathered = Gathered::new(line);
             gathered.at(at);
-            let about = about.iter().filter(|(name, _)| name != "time");
-            about.for_each(|(name, value)| gathered.field(name, value));
+            gathered.fields(&about);
             gathered.finish()
         });
         something(lines)

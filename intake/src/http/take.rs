@@ -93,10 +93,8 @@ where
     let key = key.map(|key| key.with(request, &body));
     let intake = shared.intake.clone();
     let delivered = async move {
-        let delivery = deliver::deliver(&intake, &source, key, lines, outcome);
-        let delivered = timeout(DEADLINE, delivery).await;
-        drop(held);
-        delivered.unwrap_or(Err(Refusal::NotDurable))
+        let delivery = deliver::deliver(&intake, &source, key, lines, outcome, held);
+        timeout(DEADLINE, delivery).await.unwrap_or(Err(Refusal::NotDurable))
     };
     shared.elsewhere(delivered).await?
 }

@@ -23,7 +23,7 @@ async fn records_are_numbered_without_a_gap_whatever_fails() {
     let producer = source.producer();
     let mut durables = Vec::new();
     for _ in 0..20 {
-        durables.push(lanes.submit(&source, &producer, lines(700, 200)).await);
+        durables.push(lanes.submit(&source, &producer, lines(700, 200), None).await);
     }
     for durable in durables {
         durable.await.unwrap();
@@ -40,10 +40,10 @@ async fn more_than_a_block_holds_becomes_several_and_the_last_tells_of_all() {
     let kept = Arc::new(Kept::default());
     let lanes = lanes(&kept);
     let source = source(Id::generate());
-    lanes.submit(&source, source.shared_producer(), lines(200_000, 6)).await.await.unwrap();
+    lanes.submit(&source, source.shared_producer(), lines(200_000, 6), None).await.await.unwrap();
     assert_eq!(kept.records().len(), 200_000);
     let long = vec![LogLine::plain(vec![b'x'; 3 << 20])];
-    lanes.submit(&source, source.shared_producer(), long).await.await.unwrap();
+    lanes.submit(&source, source.shared_producer(), long, None).await.await.unwrap();
     let records = kept.records();
     let pieces: Vec<_> = records
         .iter()
@@ -65,7 +65,7 @@ async fn a_source_that_floods_does_not_delay_another() {
     let producer = flooding.producer();
     for _ in 0..12 {
         // It never waits: more has no room.
-        drop(lanes.submit(&flooding, &producer, lines(1000, 1)).await);
+        drop(lanes.submit(&flooding, &producer, lines(1000, 1), None).await);
     }
     let events = vec![Event::Line(Box::new(LogLine::plain("quiet")))];
     lanes.try_submit(&quiet, &quiet.producer(), events).unwrap().await.unwrap();
@@ -77,14 +77,38 @@ async fn a_source_that_floods_does_not_delay_another() {
 }
 
 #[tokio::test]
+async fn what_a_sender_keeps_is_kept_until_its_last_line_is_durable() {
+    let stream = Arc::new(Kept { failures: 1_000_000.into(), ..Kept::default() });
+    let lanes = lanes(&stream);
+    let source = source(Id::generate());
+    let kept: Arc<()> = Arc::default();
+    let submit = |count| {
+        lanes.submit(&source, source.shared_producer(), lines(count, 1 << 10), Some(kept.clone()))
+    };
+    // Nobody waits for these any more, and they are still in the lane.
+    drop(submit(1).await);
+    let durable = submit(1_000).await;
+    // These find no room for all of them, and the rest is given up.
+    let timed_out = tokio::time::timeout(Duration::from_millis(200), submit(10_000)).await;
+    assert!(timed_out.is_err());
+    assert!(Arc::strong_count(&kept) >= 4);
+    stream.failures.store(0, Ordering::SeqCst);
+    durable.await.unwrap();
+    while !lanes.is_empty() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(Arc::strong_count(&kept), 1);
+}
+
+#[tokio::test]
 async fn what_waits_when_the_process_stops_is_not_said_to_be_durable() {
     let kept = Arc::new(Kept { failures: 1_000_000.into(), ..Kept::default() });
     let lanes = lanes(&kept);
     let source = source(Id::generate());
-    let durable = lanes.submit(&source, source.shared_producer(), lines(1, 1)).await;
+    let durable = lanes.submit(&source, source.shared_producer(), lines(1, 1), None).await;
     lanes.abandon();
     assert_eq!(durable.await, Err(NotDurable));
-    let later = lanes.submit(&source, source.shared_producer(), lines(1, 1)).await;
+    let later = lanes.submit(&source, source.shared_producer(), lines(1, 1), None).await;
     assert_eq!(later.await, Err(NotDurable));
 }
 
@@ -110,7 +134,7 @@ async fn a_line_that_a_drain_of_the_environment_sent_is_kept_with_a_note_of_it()
         text("hop"),
     ];
     for source in [&ours, &other] {
-        lanes.submit(source, source.shared_producer(), sent.clone()).await.await.unwrap();
+        lanes.submit(source, source.shared_producer(), sent.clone(), None).await.await.unwrap();
     }
     let noted = |source: &Source| -> Vec<bool> {
         let records = kept.records().into_iter();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::postgres::{TestCluster, TestDatabase};
+use e2e::wait;
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
@@ -72,6 +73,40 @@ async fn a_database_that_hangs_keeps_no_sender_waiting_for_ever() -> Result<()> 
     }
     http.post("/logs", &source, &[], "x").await?.is(200)?;
     Ok(())
+}
+
+#[tokio::test]
+async fn lines_that_wait_for_a_database_that_hangs_hold_their_bodies_room() -> Result<()> {
+    let database = TestDatabase::of_own_cluster(TestCluster::start().await?).await?;
+    let mut world = World::over(database).await?;
+    let source = world.app_source().await?;
+    let http = Http::start(&world, &[]).await?;
+    world.database.cluster().context("its own")?.freeze()?;
+    // One short line, and nothing else in all of the body.
+    let mut body = vec![b'\n'; 8 << 20];
+    body[0] = b'a';
+    let send = async || {
+        let answers = (0..8).map(|_| http.post("/logs", &source, &[], body.clone()));
+        let answers = futures_util::future::try_join_all(answers).await?;
+        let kinds = answers.into_iter().map(|answer| {
+            let kind = answer.is(503)?.json()?["type"].as_str().unwrap_or_default().to_owned();
+            anyhow::Ok(kind)
+        });
+        kinds.collect::<Result<Vec<_>>>()
+    };
+    let first = send().await?;
+    let waited = first.iter().filter(|kind| kind.ends_with("not-durable")).count();
+    // Nobody waits for those any more, and the lane still has them.
+    let again = send().await?;
+    world.database.cluster().context("its own")?.unfreeze()?;
+    ensure!((1..8).contains(&waited), "{first:?}");
+    let taken = waited + again.iter().filter(|kind| !kind.ends_with("busy")).count();
+    // A source has 48 MiB.
+    ensure!(taken <= 6, "{first:?}, then {again:?}");
+    wait::until_true("room for a body", DEADLINE, async || {
+        Ok(http.post("/logs", &source, &[], body.clone()).await?.status == 200)
+    })
+    .await
 }
 
 #[tokio::test]

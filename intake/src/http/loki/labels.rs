@@ -1,4 +1,7 @@
-//! Labels as Prometheus writes them (pure): `{job="web", path="/var/log/\"x\".log"}`.
+//! Labels as Prometheus writes them (pure), `{job="web", path="/var/log/\"x\".log"}`, and as JSON has them.
+
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 /// Labels of a stream at most: more than Loki takes.
 const MOST: usize = 128;
@@ -12,6 +15,36 @@ pub(super) enum NoLabels {
     /// There are too many.
     #[error("there are more than {MOST}")]
     TooMany,
+}
+
+/// Those of an object of strings: no more of it is read than a stream may have.
+#[derive(Debug, Default)]
+pub(super) struct Labels(pub(super) Vec<(String, String)>);
+
+impl<'de> Deserialize<'de> for Labels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Labels;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Labels, A::Error> {
+                let mut labels = Vec::new();
+                while let Some(label) = map.next_entry()? {
+                    if labels.len() == MOST {
+                        let many = NoLabels::TooMany;
+                        return Err(A::Error::custom(format!("the labels of a stream: {many}")));
+                    }
+                    labels.push(label);
+                }
+                Ok(Labels(labels))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
 }
 
 /// Each name with its value.

@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use model::{LogLine, OutputStream, Severity};
 
 use super::*;
@@ -83,4 +85,53 @@ fn what_is_no_request_is_refused() {
     let protobuf = PushRequest { streams: vec![stream] }.encode_to_vec();
     assert!(matches!(read(false, protobuf), Err(Refusal::Unreadable(_))));
     assert!(matches!(read(false, "\u{7}"), Err(Refusal::Unreadable(_))));
+}
+
+#[test]
+fn a_stream_has_so_many_labels_in_every_encoding() {
+    let labels = |count, quoted: &str, is: &str| {
+        let labels: Vec<_> = (0..count).map(|n| format!("{quoted}l{n}{quoted}{is}\"v\"")).collect();
+        format!("{{{}}}", labels.join(","))
+    };
+    for (count, is_read) in [(128, true), (129, false), (700_000, false)] {
+        let stream = labels(count, "\"", ":");
+        let json = format!(r#"{{"streams":[{{"stream":{stream},"values":[["1","a"]]}}]}}"#);
+        let entries = vec![Entry { line: Bytes::from_static(b"a"), ..Entry::default() }];
+        let stream = Stream { labels: labels(count, "", "="), entries, hash: 0 };
+        let protobuf = PushRequest { streams: vec![stream] }.encode_to_vec();
+        for read in [read(true, json), read(false, protobuf)] {
+            let Ok((good, _)) = read else {
+                assert!(matches!(read, Err(Refusal::Unreadable(reason)) if reason.contains("128")));
+                assert!(!is_read);
+                continue;
+            };
+            assert!(is_read);
+            assert_eq!(good[0].fields.iter().last(), Some(("spillway.fields_cut", "64")));
+        }
+    }
+}
+
+#[test]
+fn what_a_stream_says_is_cut_before_its_entries_are_read() {
+    // No field has room for it, so each line is small; and it might be a severity.
+    let small: Vec<_> = (0..64).map(|n| format!("l{n}=\"v\",")).collect();
+    let labels = format!("{{{}level=\"{}\"}}", small.concat(), "x".repeat(4 << 20));
+    let entries = vec![Entry { line: Bytes::from_static(b"a"), ..Entry::default() }; 20_000];
+    let protobuf =
+        PushRequest { streams: vec![Stream { labels, entries, hash: 0 }] }.encode_to_vec();
+    let began = Instant::now();
+    let (good, _) = read(false, protobuf).unwrap();
+    assert_eq!(good.len(), 20_000);
+    assert_eq!(good[0].fields.iter().last(), Some(("spillway.fields_cut", "1")));
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(15), "{took:?}");
+}
+
+#[test]
+fn streams_are_bounded_though_they_have_no_entry() {
+    let stream = Stream { labels: "{}".to_owned(), ..Stream::default() };
+    let protobuf = PushRequest { streams: vec![stream; 200_000] }.encode_to_vec();
+    let json = format!(r#"{{"streams":[{}]}}"#, vec!["{}"; 200_000].join(","));
+    assert!(matches!(read(false, protobuf), Err(Refusal::TooManyLines(_))));
+    assert!(matches!(read(true, json), Err(Refusal::TooManyLines(_))));
 }

@@ -9,8 +9,9 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{Body, LogRecord, fields, scope_fields};
+use super::{Around, Body, LogRecord, fields, scope_fields};
 use crate::http::Refusal;
+use crate::http::gathered::Bounded;
 use crate::http::json::{Members, each_element};
 use crate::http::lines::Lines;
 use crate::lanes::LINE_LIMIT;
@@ -117,7 +118,7 @@ fn decode<T: DeserializeOwned>(value: &RawValue) -> Result<T, String> {
     serde_json::from_str(value.get()).map_err(|error| error.to_string())
 }
 
-fn record(value: &RawValue, around: &[(String, String)], lines: &mut Lines) {
+fn record(value: &RawValue, around: Around<'_>, lines: &mut Lines) {
     let number = lines.count() + 1;
     let record = match decode::<Record>(value) {
         Ok(record) => record,
@@ -168,6 +169,9 @@ fn members(json: &[u8]) -> Result<Members<'_>, Refusal> {
 /// Reads an `ExportLogsServiceRequest`.
 pub(super) fn read(request: &Bytes, lines: &mut Lines) -> Result<(), Refusal> {
     each(&members(request)?, "resourceLogs", |resource_logs| {
+        if !lines.group() {
+            return Ok(());
+        }
         of_resource(&members(resource_logs.get().as_bytes())?, lines)
     })
 }
@@ -175,25 +179,27 @@ pub(super) fn read(request: &Bytes, lines: &mut Lines) -> Result<(), Refusal> {
 fn of_resource(resource_logs: &Members<'_>, lines: &mut Lines) -> Result<(), Refusal> {
     let resource = resource_logs.get("resource").map(decode::<Resource>).transpose();
     let resource = resource.map_err(Refusal::Unreadable)?.unwrap_or_default();
-    let resource: Vec<_> = fields(attributes(resource.attributes)).collect();
+    let resource: Bounded = fields(attributes(resource.attributes)).collect();
     each(resource_logs, "scopeLogs", |scope_logs| {
+        if !lines.group() {
+            return Ok(());
+        }
         of_scope(&members(scope_logs.get().as_bytes())?, &resource, lines)
     })
 }
 
 fn of_scope(
     scope_logs: &Members<'_>,
-    resource: &[(String, String)],
+    resource: &Bounded,
     lines: &mut Lines,
 ) -> Result<(), Refusal> {
     let scope = scope_logs.get("scope").map(decode::<Scope>).transpose();
     let scope = scope.map_err(Refusal::Unreadable)?.unwrap_or_default();
     let (name, version) = (scope.name.unwrap_or_default(), scope.version.unwrap_or_default());
-    let mut around = scope_fields(&name, &version, attributes(scope.attributes));
-    around.extend_from_slice(resource);
+    let scope = scope_fields(&name, &version, attributes(scope.attributes));
     each(scope_logs, "logRecords", |value| {
         if !lines.is_full() {
-            record(value, &around, lines);
+            record(value, [&scope, resource], lines);
         }
         Ok(())
     })

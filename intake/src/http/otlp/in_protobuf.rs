@@ -5,8 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Map, Number, Value};
 
-use super::{Body, LogRecord, fields, scope_fields};
+use super::{Around, Body, LogRecord, fields, scope_fields};
 use crate::http::Refusal;
+use crate::http::gathered::Bounded;
 use crate::http::lines::Lines;
 use crate::http::protobuf::{Message, NotProtobuf, Value as Field};
 use crate::lanes::LINE_LIMIT;
@@ -131,7 +132,7 @@ fn decode<M: prost::Message + Default>(bytes: Bytes) -> Result<M, String> {
     M::decode(bytes).map_err(|error| error.to_string())
 }
 
-fn record(bytes: Bytes, around: &[(String, String)], lines: &mut Lines) {
+fn record(bytes: Bytes, around: Around<'_>, lines: &mut Lines) {
     let number = lines.count() + 1;
     let record = match decode::<Record>(bytes) {
         Ok(record) => record,
@@ -167,36 +168,37 @@ pub(super) fn read(body: &Bytes, lines: &mut Lines) -> Result<(), Refusal> {
 }
 
 fn of_resource(resource_logs: Bytes, lines: &mut Lines) -> Result<(), Refusal> {
+    if !lines.group() {
+        return Ok(());
+    }
     let message = Message::new(resource_logs);
     let resource = match message.clone().last(1)? {
         Some(bytes) => decode::<Resource>(bytes).map_err(Refusal::Unreadable)?,
         None => Resource::default(),
     };
-    let resource: Vec<_> = fields(attributes(resource.attributes)).collect();
+    let resource: Bounded = fields(attributes(resource.attributes)).collect();
     message.each(|number, value| match value {
         Field::Bytes(scope_logs) if number == 2 => of_scope(scope_logs, &resource, lines),
         _ => Ok(()),
     })
 }
 
-fn of_scope(
-    scope_logs: Bytes,
-    resource: &[(String, String)],
-    lines: &mut Lines,
-) -> Result<(), Refusal> {
+fn of_scope(scope_logs: Bytes, resource: &Bounded, lines: &mut Lines) -> Result<(), Refusal> {
+    if !lines.group() {
+        return Ok(());
+    }
     let message = Message::new(scope_logs);
     let scope = match message.clone().last(1)? {
         Some(bytes) => decode::<Scope>(bytes).map_err(Refusal::Unreadable)?,
         None => Scope::default(),
     };
-    let mut around = scope_fields(&scope.name, &scope.version, attributes(scope.attributes));
-    around.extend_from_slice(resource);
+    let scope = scope_fields(&scope.name, &scope.version, attributes(scope.attributes));
     message.each(|number, value| {
         if let Field::Bytes(bytes) = value
             && number == 2
             && !lines.is_full()
         {
-            record(bytes, &around, lines);
+            record(bytes, [&scope, resource], lines);
         }
         Ok(())
     })

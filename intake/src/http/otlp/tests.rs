@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use model::{OutputStream, Severity};
 use proptest::prelude::*;
 
@@ -118,18 +120,69 @@ fn records_in_protobuf_are_read_whatever_their_bodies() {
     assert_eq!((outcome.refused_count, outcome.refused[0].line), (1, 7));
 }
 
+/// A field of a message that is bytes.
+fn wrap(tag: u8, inner: &[u8]) -> Vec<u8> {
+    let mut outer = vec![tag];
+    prost::encoding::encode_varint(inner.len() as u64, &mut outer);
+    outer.extend(inner);
+    outer
+}
+
 #[test]
 fn what_is_tiny_is_not_decoded_by_the_million() {
     // Records without anything.
     let records = [0x12, 0].repeat(300_000);
-    let wrap = |tag: u8, inner: Vec<u8>| {
-        let mut outer = vec![tag];
-        prost::encoding::encode_varint(inner.len() as u64, &mut outer);
-        outer.extend(inner);
-        outer
-    };
-    let (good, outcome) = read(false, wrap(0x0a, wrap(0x12, records))).unwrap();
+    let (good, outcome) = read(false, wrap(0x0a, &wrap(0x12, &records))).unwrap();
     assert_eq!((good.len(), outcome.refused_count, outcome.refused.len()), (0, 300_000, 20));
+}
+
+/// Bodies in JSON and in protobuf: a resource of almost a MiB with more attributes than a line has fields, and a
+/// scope with so many records.
+fn crowded(records: usize) -> [(bool, Vec<u8>); 2] {
+    let resource = wrap(0x0a, &[0x0a, 0].repeat(500_000));
+    let scope = wrap(0x12, &wrap(0x12, &wrap(0x2a, &wrap(0x0a, b"text"))).repeat(records));
+    let json = format!(
+        r#"{{"resourceLogs":[{{"resource":{{"attributes":[{}]}},"scopeLogs":[{{"logRecords":[{}]}}]}}]}}"#,
+        vec!["{}"; 300_000].join(","),
+        vec![r#"{"body":{"stringValue":"text"}}"#; records].join(","),
+    );
+    [(true, json.into()), (false, wrap(0x0a, &[resource, scope].concat()))]
+}
+
+#[test]
+fn what_a_resource_says_is_cut_before_its_records_are_read() {
+    for (json, body) in crowded(10_000) {
+        let began = Instant::now();
+        let (good, _) = read(json, body).unwrap();
+        let took = began.elapsed();
+        assert_eq!(good.len(), 10_000);
+        let cut = if json { "299936" } else { "499936" };
+        for line in good {
+            assert_eq!(line.fields.iter().count(), 65);
+            assert_eq!(line.fields.iter().next(), Some(("_", "null")));
+            assert_eq!(line.fields.iter().last(), Some(("spillway.fields_cut", cut)));
+        }
+        // All attributes for all records would be billions.
+        assert!(took < Duration::from_secs(15), "{took:?}");
+    }
+}
+
+#[test]
+fn scopes_and_resources_are_bounded_though_they_have_no_record() {
+    let resource = wrap(0x0a, &[0x0a, 0].repeat(500_000));
+    let scopes = wrap(0x0a, &[resource, [0x12, 0].repeat(1_000_000)].concat());
+    let resources = [0x0a, 0].repeat(1_000_000);
+    let json = |inner: &str| format!(r#"{{"resourceLogs":[{inner}]}}"#).into_bytes();
+    let many = vec!["{}"; 200_000].join(",");
+    let scopes_json = json(&format!(r#"{{"scopeLogs":[{many}]}}"#));
+    let began = Instant::now();
+    for (is_json, body) in
+        [(false, scopes), (false, resources), (true, json(&many)), (true, scopes_json)]
+    {
+        assert!(matches!(read(is_json, body), Err(Refusal::TooManyLines(_))));
+    }
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(15), "{took:?}");
 }
 
 #[test]
