@@ -1,5 +1,13 @@
 -- Containers whose logs an intake follows: how far it has got in each.
---
+
+-- Of one daemon one process follows the containers. The row is held shared while a container is claimed.
+create table docker_followers (
+    daemon text primary key,
+    appender_id uuid not null,
+    -- When it last said that it still does.
+    seen_at timestamptz not null default now()
+);
+
 -- A row is written before what it promises: `pending_block` is the id of the block that is appended next and
 -- `pending` the position after it. Who goes on after a crash looks whether that block is in the stream.
 
@@ -16,14 +24,17 @@ create table container_logs (
     position jsonb not null,
     pending_block uuid,
     pending jsonb,
+    -- Who appends that block. Whoever has claimed the container since may have ended before it could fence this
+    -- one off.
+    pending_appender uuid,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
-    check ((pending_block is null) = (pending is null))
+    check (num_nulls(pending_block, pending, pending_appender) in (0, 3))
 );
 create index container_logs_daemon on container_logs (daemon);
 
 -- Finds what a container's labels name.
 grant select (id, handle) on organizations to spillway_intake;
-grant select, insert, update, delete on container_logs to spillway_intake;
+grant select, insert, update, delete on docker_followers, container_logs to spillway_intake;
 -- Takes a container over from a process that may still be at it.
 grant insert (appender_id) on stream.fences to spillway_intake;

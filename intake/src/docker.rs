@@ -5,8 +5,8 @@
 //! into the stream, together with how far it has got (`journal`).
 //!
 //! Invariants: every line that Docker has kept until it was read is in the stream once, whatever is killed in
-//! between; of one daemon one intake follows the containers, and the one that came last is it; a container
-//! whose lines cannot be made durable is not read.
+//! between; of one daemon one intake follows the containers (`turn`); a container whose lines cannot be made
+//! durable is not read.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -34,10 +34,12 @@ mod lines;
 mod log;
 mod position;
 mod reading;
+mod turn;
 
 use container::Follower;
 use daemon::{Change, Daemon, DaemonError};
 use journal::{Patience, Stopped};
+use turn::BEAT_EVERY;
 
 /// Docker remembers the last 256 changes: these are asked for at first.
 const CHANGES_OF: Duration = Duration::from_hours(24);
@@ -76,6 +78,19 @@ struct Followed {
     task: tokio::task::JoinHandle<()>,
 }
 
+/// What one turn of following a daemon's containers knows.
+struct Watch {
+    followed: HashMap<String, Followed>,
+    /// From when on changes are asked for.
+    since: Timestamp,
+    /// The daemon does not answer.
+    is_away: bool,
+    /// This intake is the one that follows the containers.
+    is_held: bool,
+    /// After so long without a word, another that follows them is taken for gone.
+    unseen_for: Duration,
+}
+
 impl Docker {
     /// The containers of the daemon at `unix:///path`, which need not answer yet.
     pub(crate) fn new(
@@ -96,19 +111,37 @@ impl Docker {
     }
 
     /// Follows them until the shutdown is requested; what was read is durable then, or read again later.
-    pub(crate) async fn run(self, shutdown: Shutdown, deadline: Duration) {
-        let (mut followed, mut delay, mut is_lost) = (HashMap::new(), FIRST_RETRY, false);
-        let mut since =
-            Timestamp::from_nanos(Timestamp::now().nanos().saturating_sub(nanos(CHANGES_OF)));
+    pub(crate) async fn run(mut self, shutdown: Shutdown, deadline: Duration) {
+        let mut watch = Watch::first();
+        loop {
+            self.take_turn(&mut watch, &shutdown).await;
+            self.stop.cancel();
+            self.tasks.request();
+            self.tasks.finished(deadline).await;
+            if shutdown.is_requested() {
+                break;
+            }
+            // The old appender is fenced off, or may be.
+            self = self.renewed();
+            watch = Watch::later();
+        }
+        if watch.is_held {
+            self.release().await;
+        }
+    }
+
+    /// Until the shutdown is requested, or another follows the containers.
+    async fn take_turn(&self, watch: &mut Watch, shutdown: &Shutdown) {
+        let mut delay = FIRST_RETRY;
         while !shutdown.is_requested() && !self.stop.is_cancelled() {
             // Losing the watch loses nothing: containers are looked at again, changes asked for again.
             let outcome = tokio::select! {
                 () = shutdown.requested() => break,
                 () = self.stop.cancelled() => break,
-                outcome = self.watch(&mut followed, &mut since, &mut is_lost) => outcome,
+                outcome = self.watch(watch) => outcome,
             };
             let Err(error) = outcome;
-            if !std::mem::replace(&mut is_lost, true) {
+            if !std::mem::replace(&mut watch.is_away, true) {
                 tracing::warn!(
                     "containers are not followed at present, and caught up with later: {error}"
                 );
@@ -121,30 +154,31 @@ impl Docker {
             }
             delay = (delay * 2).min(LONGEST_RETRY);
         }
-        self.stop.cancel();
-        self.tasks.request();
-        self.tasks.finished(deadline).await;
     }
 
     /// Until the daemon breaks off.
-    async fn watch(
-        &self,
-        followed: &mut HashMap<String, Followed>,
-        since: &mut Timestamp,
-        is_lost: &mut bool,
-    ) -> Result<std::convert::Infallible, DaemonError> {
-        let mut changes = self.daemon.changes(*since).await?.boxed();
+    async fn watch(&self, watch: &mut Watch) -> Result<std::convert::Infallible, DaemonError> {
+        while !self.beat(watch).await? {
+            sleep(BEAT_EVERY).await;
+        }
+        let mut changes = self.daemon.changes(watch.since).await?.boxed();
         let mut look_at = Instant::now();
+        let mut beat_at = Instant::now() + BEAT_EVERY;
         loop {
-            // Losing the timer loses nothing; a change is lost only with the stream, and then asked for again.
+            // Losing a timer loses nothing; a change is lost only with the stream, and then asked for again.
             let change = tokio::select! {
                 change = changes.next() => change,
                 () = sleep_until(look_at) => {
-                    self.look(followed).await?;
-                    if std::mem::take(is_lost) {
+                    self.look(&mut watch.followed).await?;
+                    if std::mem::take(&mut watch.is_away) {
                         tracing::info!("the Docker daemon answers; its containers are followed");
                     }
                     look_at = Instant::now() + LOOK_EVERY;
+                    continue;
+                }
+                () = sleep_until(beat_at) => {
+                    self.beat(watch).await?;
+                    beat_at = Instant::now() + BEAT_EVERY;
                     continue;
                 }
             };
@@ -152,7 +186,8 @@ impl Docker {
                 return Err(DaemonError::Unreachable("it has ended the answer".to_owned()));
             };
             let (id, at, change) = change?;
-            *since = (*since).max(Timestamp::from_nanos(at));
+            watch.since = watch.since.max(Timestamp::from_nanos(at));
+            let followed = &mut watch.followed;
             let is_known = followed.get(&id).is_some_and(|known| !known.changes.is_closed());
             if change == Change::Started && !is_known {
                 self.follow(followed, id.clone()).await?;
@@ -166,15 +201,17 @@ impl Docker {
 
     /// Looks which containers there are.
     async fn look(&self, followed: &mut HashMap<String, Followed>) -> Result<(), DaemonError> {
-        let present = self.daemon.containers().await?;
+        let mut kept = self.daemon.containers().await?;
         followed.retain(|_, known| !known.task.is_finished());
-        for id in &present {
+        for id in &kept {
             if !followed.contains_key(id) {
                 self.follow(followed, id.clone()).await?;
             }
         }
-        let name = self.daemon.name().await?;
-        match self.intake.store.forget_container_logs(name, &present, KEEP_FOR).await {
+        // One that is gone may have its end still to be recorded.
+        kept.extend(followed.keys().cloned());
+        let (name, appender) = (self.daemon.name().await?, self.stream.appender());
+        match self.intake.store.forget_container_logs(name, appender, &kept, KEEP_FOR).await {
             Ok(_) => {}
             Err(error) => self.say_once("containers that are gone cannot be forgotten", &error),
         }
@@ -209,17 +246,6 @@ impl Docker {
         Ok(())
     }
 
-    /// Another process follows the containers.
-    fn lost(&self) -> Stopped {
-        if !self.stop.is_cancelled() {
-            tracing::error!(
-                "another intake has taken over the containers of this Docker daemon; this one follows them no more"
-            );
-            self.stop.cancel();
-        }
-        Stopped
-    }
-
     /// A trouble that all containers may have at a time.
     fn say_once(&self, what: &str, error: &dyn fmt::Display) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
@@ -234,6 +260,25 @@ impl Docker {
     fn refuse(&self, container: &str, name: &str, why: &dyn fmt::Display) {
         let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
         tracing::warn!(container, name, refused, "the container's log is not followed: {why}");
+    }
+}
+
+impl Watch {
+    /// The one that came last follows the containers.
+    fn first() -> Self {
+        let since = Timestamp::now().nanos().saturating_sub(nanos(CHANGES_OF));
+        Self {
+            followed: HashMap::new(),
+            since: Timestamp::from_nanos(since),
+            is_away: false,
+            is_held: false,
+            unseen_for: Duration::ZERO,
+        }
+    }
+
+    /// Whoever has lost them waits until the other is gone.
+    fn later() -> Self {
+        Self { unseen_for: turn::UNSEEN_FOR, ..Self::first() }
     }
 }
 

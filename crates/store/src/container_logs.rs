@@ -45,8 +45,19 @@ pub struct PendingBlock {
     pub id: Uuid,
     /// The position after it.
     pub position: Value,
-    /// Who was to append it.
+    /// Who was to append it: not only who claimed the container last.
     pub appender: Id<Appender>,
+}
+
+/// What became of writing down how far a container's log is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advance {
+    /// It is written down.
+    Done,
+    /// Somebody else has claimed the container.
+    Claimed,
+    /// The container is forgotten.
+    Forgotten,
 }
 
 #[derive(FromRow)]
@@ -70,7 +81,7 @@ struct ClaimRow {
     position: Value,
     pending_block: Option<Uuid>,
     pending: Option<Value>,
-    earlier_appender: Option<Uuid>,
+    pending_appender: Option<Uuid>,
 }
 
 impl Store {
@@ -104,8 +115,45 @@ impl Store {
         rows.into_iter().map(IntakeSource::try_from).collect()
     }
 
-    /// Makes `appender` the one who may write down how far a container's log is taken. A container that is not
-    /// known yet begins with this producer and position.
+    /// Makes `appender` the one that follows a daemon's containers, or says that it still is. False if another
+    /// is, and has said so within `unseen_for`.
+    pub async fn hold_docker_daemon(
+        &self,
+        daemon: &str,
+        appender: Id<Appender>,
+        unseen_for: Duration,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "insert into docker_followers as f (daemon, appender_id) values ($1, $2)
+             on conflict (daemon) do update set appender_id = excluded.appender_id, seen_at = now()
+                 where f.appender_id = excluded.appender_id
+                     or f.seen_at <= now() - make_interval(secs => $3)",
+        )
+        .bind(daemon)
+        .bind(appender.uuid())
+        .bind(unseen_for.as_secs_f64())
+        .execute(&self.pool)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Leaves a daemon's containers to whoever else wants to follow them.
+    pub async fn release_docker_daemon(
+        &self,
+        daemon: &str,
+        appender: Id<Appender>,
+    ) -> Result<(), StoreError> {
+        sqlx::query("delete from docker_followers where daemon = $1 and appender_id = $2")
+            .bind(daemon)
+            .bind(appender.uuid())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Makes `appender` the one who may write down how far a container's log is taken; None if it is not the one
+    /// that follows the daemon's containers. A container that is not known yet begins with this producer and
+    /// position.
     pub async fn claim_container_log(
         &self,
         container: &str,
@@ -114,20 +162,19 @@ impl Store {
         appender: Id<Appender>,
         producer: Id<Producer>,
         start: &Value,
-    ) -> Result<ContainerClaim, StoreError> {
-        let row: ClaimRow = sqlx::query_as(
-            "with earlier as (
-                 select container_id, appender_id from container_logs where container_id = $1
-                 for update
+    ) -> Result<Option<ContainerClaim>, StoreError> {
+        let row: Option<ClaimRow> = sqlx::query_as(
+            // Nobody becomes the daemon's follower in between, to whom this would be a loss.
+            "with held as (
+                 select from docker_followers where daemon = $2 and appender_id = $5 for share
              )
              insert into container_logs as l
                  (container_id, daemon, environment_id, producer_id, appender_id, position)
-             values ($1, $2, $3, $4, $5, $6)
+             select $1, $2, $3, $4, $5, $6 from held
              on conflict (container_id) do update set daemon = excluded.daemon,
                  environment_id = excluded.environment_id, appender_id = excluded.appender_id,
                  updated_at = now()
-             returning l.producer_id, l.position, l.pending_block, l.pending,
-                 (select appender_id from earlier) as earlier_appender",
+             returning l.producer_id, l.position, l.pending_block, l.pending, l.pending_appender",
         )
         .bind(container)
         .bind(daemon)
@@ -135,28 +182,22 @@ impl Store {
         .bind(producer.uuid())
         .bind(appender.uuid())
         .bind(start)
-        .fetch_one(&self.pool)
+        .fetch_optional(&self.pool)
         .await?;
-        let earlier = row.earlier_appender.map_or(appender, Id::from_uuid);
-        let pending = row.pending_block.zip(row.pending);
-        Ok(ContainerClaim {
-            producer: Id::from_uuid(row.producer_id),
-            position: row.position,
-            pending: pending.map(|(id, position)| PendingBlock { id, position, appender: earlier }),
-        })
+        Ok(row.map(ContainerClaim::from))
     }
 
-    /// Writes down how far a container's log is in the stream, and what is appended next, if something is. False
-    /// if somebody else has claimed it, or it is forgotten.
+    /// Writes down how far a container's log is in the stream, and what `appender` appends next, if something is.
     pub async fn advance_container_log(
         &self,
         container: &str,
         appender: Id<Appender>,
         position: &Value,
         pending: Option<(Uuid, &Value)>,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Advance, StoreError> {
         let done = sqlx::query(
             "update container_logs set position = $3, pending_block = $4, pending = $5,
+                 pending_appender = case when $4 is not null then appender_id end,
                  updated_at = now()
              where container_id = $1 and appender_id = $2",
         )
@@ -167,7 +208,14 @@ impl Store {
         .bind(pending.map(|(_, position)| position))
         .execute(&self.pool)
         .await?;
-        Ok(done.rows_affected() == 1)
+        if done.rows_affected() == 1 {
+            return Ok(Advance::Done);
+        }
+        let known = sqlx::query_scalar(
+            "select exists (select from container_logs where container_id = $1)",
+        );
+        let is_known = known.bind(container).fetch_one(&self.pool).await?;
+        Ok(if is_known { Advance::Claimed } else { Advance::Forgotten })
     }
 
     /// Whether the stream has a block, of which only the id is known.
@@ -184,23 +232,44 @@ impl Store {
         Ok(found.bind(made_at).bind(id).fetch_one(&self.pool).await?)
     }
 
-    /// Forgets the containers of a daemon that are none of these and were not written about for so long.
+    /// Forgets the containers of a daemon that are none of these and were not written about for so long: if it is
+    /// `appender` that follows them.
     pub async fn forget_container_logs(
         &self,
         daemon: &str,
-        present: &[String],
+        appender: Id<Appender>,
+        kept: &[String],
         unchanged_for: Duration,
     ) -> Result<u64, StoreError> {
         let done = sqlx::query(
-            "delete from container_logs where daemon = $1 and container_id <> all ($2)
-                 and updated_at < now() - make_interval(secs => $3)",
+            "delete from container_logs where daemon = $1 and container_id <> all ($3)
+                 and updated_at < now() - make_interval(secs => $4)
+                 and exists (
+                     select from docker_followers where daemon = $1 and appender_id = $2
+                 )",
         )
         .bind(daemon)
-        .bind(present)
+        .bind(appender.uuid())
+        .bind(kept)
         .bind(unchanged_for.as_secs_f64())
         .execute(&self.pool)
         .await?;
         Ok(done.rows_affected())
+    }
+}
+
+impl From<ClaimRow> for ContainerClaim {
+    fn from(row: ClaimRow) -> Self {
+        let pending = row.pending_block.zip(row.pending).zip(row.pending_appender);
+        Self {
+            producer: Id::from_uuid(row.producer_id),
+            position: row.position,
+            pending: pending.map(|((id, position), appender)| PendingBlock {
+                id,
+                position,
+                appender: Id::from_uuid(appender),
+            }),
+        }
     }
 }
 

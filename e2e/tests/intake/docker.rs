@@ -15,6 +15,7 @@ mod crashes;
 mod daemon;
 mod labels;
 mod lines;
+mod turns;
 
 const SOCKET: &str = "unix:///var/run/docker.sock";
 

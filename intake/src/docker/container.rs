@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::Docker;
 use super::daemon::{Change, Container, DaemonError};
 use super::frames::FrameError;
-use super::journal::{Journal, Stopped};
+use super::journal::{Journal, Over};
 use super::labels::{self, Refused};
 use super::life::Changes;
 use super::log::Log;
@@ -37,7 +37,7 @@ pub(super) enum Trouble {
     /// For good: the process stops.
     #[error("it stops")]
     Stopped,
-    /// For good: it does not exist any more.
+    /// For good: it does not exist any more, or is forgotten.
     #[error("the container is gone")]
     Gone,
     /// Its labels name nothing any more.
@@ -171,8 +171,11 @@ pub(super) async fn look_up(
     })
 }
 
-impl From<Stopped> for Trouble {
-    fn from(Stopped: Stopped) -> Self {
-        Self::Stopped
+impl From<Over> for Trouble {
+    fn from(over: Over) -> Self {
+        match over {
+            Over::Stopped => Self::Stopped,
+            Over::Forgotten => Self::Gone,
+        }
     }
 }

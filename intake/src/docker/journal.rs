@@ -1,9 +1,9 @@
 //! A container's records into the stream, each once.
 //!
 //! Before a block is appended, its id and the position after it are written down; the next write says that it is
-//! there. Who goes on after a crash makes sure that the block's appender appends nothing any more, looks whether
-//! the block is in the stream, and so knows where to read on. Blocks have an appender of this way in's own:
-//! being fenced off ends it and no other.
+//! there. Who goes on after a crash makes sure that the block's appender appends nothing any more, however many
+//! have claimed the container since, looks whether the block is in the stream, and so knows where to read on.
+//! Blocks have an appender of this way in's own: being fenced off ends it and no other.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use log_stream::{AppendError, Block, LogStream as _};
 use model::{Event, Id, Origin, Record, Timestamp};
 use serde_json::Value;
+use store::container_logs::Advance;
 use tokio::time::sleep;
 use uuid::Uuid;
 
@@ -26,6 +27,15 @@ const LONGEST_RETRY: Duration = Duration::from_secs(2);
 /// The process stops, or another has taken the containers over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stopped;
+
+/// A container is followed no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    /// Nor is any other.
+    Stopped,
+    /// What was written down of this one is gone.
+    Forgotten,
+}
 
 /// What is written down of a container.
 pub(super) struct Journal {
@@ -45,7 +55,7 @@ impl Journal {
         container: &str,
         daemon: &str,
         source: &Source,
-    ) -> Result<Self, Stopped> {
+    ) -> Result<Self, Over> {
         let (store, appender) = (&docker.intake.store, docker.stream.appender());
         let start = json(&Position::default());
         let (environment, producer) = (source.environment(), Id::generate());
@@ -60,7 +70,8 @@ impl Journal {
                 &start,
             );
             match claim.await {
-                Ok(claim) => break claim,
+                Ok(Some(claim)) => break claim,
+                Ok(None) => return Err(docker.lost().into()),
                 Err(error) => patience.wait(&error).await?,
             }
         };
@@ -83,7 +94,7 @@ impl Journal {
         }
         let position = serde_json::from_value(position).map_err(|error| {
             tracing::error!(container, "what is kept of the container cannot be read: {error}");
-            Stopped
+            Over::Stopped
         })?;
         let origin = source.origin_as(claim.producer);
         let container = container.to_owned();
@@ -109,7 +120,7 @@ impl Journal {
         &mut self,
         mut events: Vec<Event>,
         mut next: Position,
-    ) -> Result<(), Stopped> {
+    ) -> Result<(), Over> {
         self.docker.intake.lanes.loops().mark_events(self.source, &mut events);
         // The system's clock may be set back; a producer's time is not. No two records have the same one: receivers
         // drop what has the same time and text as repeats.
@@ -130,7 +141,7 @@ impl Journal {
         let block = Block::encode_as(Uuid::now_v7(), self.origin.environment.id, &records);
         let block = block.map_err(|error| {
             tracing::error!(container = self.container, "lines cannot be recorded: {error}");
-            Stopped
+            Over::Stopped
         })?;
         self.write(Some((block.id(), &json(&next)))).await?;
         let block = Arc::new(block);
@@ -139,7 +150,7 @@ impl Journal {
         loop {
             match self.docker.stream.append(block.clone()).await {
                 Ok(()) => break,
-                Err(AppendError::Fenced) => return Err(self.docker.lost()),
+                Err(AppendError::Fenced) => return Err(self.docker.lost().into()),
                 Err(error) => patience.wait(&error).await?,
             }
         }
@@ -149,7 +160,7 @@ impl Journal {
     }
 
     /// Writes down that the last block is there.
-    pub(super) async fn settle(&mut self) -> Result<(), Stopped> {
+    pub(super) async fn settle(&mut self) -> Result<(), Over> {
         if self.is_pending {
             self.write(None).await?;
             self.is_pending = false;
@@ -157,7 +168,7 @@ impl Journal {
         Ok(())
     }
 
-    async fn write(&self, pending: Option<(Uuid, &Value)>) -> Result<(), Stopped> {
+    async fn write(&self, pending: Option<(Uuid, &Value)>) -> Result<(), Over> {
         let (docker, position) = (&self.docker, json(&self.position));
         let appender = docker.stream.appender();
         let store = &docker.intake.store;
@@ -165,8 +176,15 @@ impl Journal {
         loop {
             let id = &self.container;
             match store.advance_container_log(id, appender, &position, pending).await {
-                Ok(true) => return Ok(()),
-                Ok(false) => return Err(docker.lost()),
+                Ok(Advance::Done) => return Ok(()),
+                Ok(Advance::Claimed) => return Err(docker.lost().into()),
+                Ok(Advance::Forgotten) => {
+                    tracing::warn!(
+                        container = id,
+                        "the container is forgotten; what it still says is not recorded"
+                    );
+                    return Err(Over::Forgotten);
+                }
                 Err(error) => patience.wait(&error).await?,
             }
         }
@@ -202,6 +220,12 @@ impl<'a> Patience<'a> {
         }
         self.delay = (self.delay * 2).min(LONGEST_RETRY);
         Ok(())
+    }
+}
+
+impl From<Stopped> for Over {
+    fn from(Stopped: Stopped) -> Self {
+        Self::Stopped
     }
 }
 
