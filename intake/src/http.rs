@@ -194,6 +194,7 @@ fn at(path: &str) -> Resource {
 fn routes(config: &mut ServiceConfig) {
     config
         .service(at("/livez").route(web::get().to(live)))
+        .service(at("/ready").route(web::get().to(loki::ready)))
         .service(at("/logs").route(web::post().to(logs::post)))
         .service(at("/v1/logs").route(web::post().to(otlp::post)))
         .service(at("/loki/api/v1/push").route(web::post().to(loki::post)));

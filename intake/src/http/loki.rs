@@ -53,6 +53,11 @@ struct Label {
     value: String,
 }
 
+/// Answers whoever asks whether Loki is ready to take anything.
+pub(super) async fn ready() -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ready\n")
+}
+
 /// Takes streams of entries.
 pub(super) async fn post(
     request: HttpRequest,

@@ -131,7 +131,7 @@ async fn what_cannot_be_understood_is_refused_in_words() -> Result<()> {
     ensure!(said == wanted, "{said}");
     ensure!(http.post("/logs", &source, &[], "").await?.is(200)?.json()?["accepted"] == 0);
     http.post("/nowhere", &source, &[], "x").await?.is(404)?;
-    for (path, status) in [("/logs", 405), ("/nowhere", 404), ("/livez", 204)] {
+    for (path, status) in [("/logs", 405), ("/nowhere", 404), ("/livez", 204), ("/ready", 200)] {
         let answer = http.client.get(format!("{}{path}", http.url)).send().await?;
         ensure!(answer.status().as_u16() == status, "{path}");
     }
