@@ -227,20 +227,19 @@ impl Sources {
 
     /// The source of a token. A refusal is counted, but not that the sources cannot be read.
     pub(crate) async fn by_token(&self, token: &str) -> Result<Arc<Source>, Refused> {
-        let Some(key) = key_of(token) else {
-            self.counts.unknown();
-            return Err(Refused::UnknownToken);
-        };
-        let find = || self.read(|all| all.keys.get(key).cloned());
-        let fits = |found: &Option<Arc<Source>>| {
-            found.as_ref().is_some_and(|source| source.row.opens(token))
-        };
-        let mut found = find();
-        if !fits(&found) {
+        let find = |key| self.read(|all| all.keys.get(key).cloned());
+        if let Some(key) = key_of(token)
+            && !find(key).is_some_and(|source| source.row.opens(token))
+        {
             self.look_again().await?;
-            found = find();
         }
-        let source = found.ok_or_else(|| {
+        self.known_by_token(token)
+    }
+
+    /// The same as far as it is known, without a look: for who holds up others.
+    pub(crate) fn known_by_token(&self, token: &str) -> Result<Arc<Source>, Refused> {
+        let find = |key| self.read(|all| all.keys.get(key).cloned());
+        let source = key_of(token).and_then(find).ok_or_else(|| {
             self.counts.unknown();
             Refused::UnknownToken
         })?;

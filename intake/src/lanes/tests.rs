@@ -1,3 +1,5 @@
+use std::sync::atomic::Ordering;
+
 use store::intake::DrainLoop;
 
 use super::*;

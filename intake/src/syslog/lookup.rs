@@ -1,6 +1,6 @@
 //! Whose a message is: by its token, or by its connection's client certificate.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use service::Shutdown;
@@ -20,6 +20,8 @@ pub(crate) struct Lookup {
     certificate: Option<Vec<u8>>,
     /// Of those who can wait.
     shutdown: Option<Shutdown>,
+    /// The last token that was refused, and when.
+    refused: Mutex<Option<(String, Instant)>>,
 }
 
 /// A message is nobody's.
@@ -40,12 +42,12 @@ impl Lookup {
         certificate: Option<Vec<u8>>,
         shutdown: Shutdown,
     ) -> Self {
-        Self { intake, certificate, shutdown: Some(shutdown) }
+        Self { intake, certificate, shutdown: Some(shutdown), refused: Mutex::new(None) }
     }
 
     /// For datagrams, which others come after.
     pub(crate) const fn of_datagrams(intake: Intake) -> Self {
-        Self { intake, certificate: None, shutdown: None }
+        Self { intake, certificate: None, shutdown: None, refused: Mutex::new(None) }
     }
 
     /// Whether there is a client certificate.
@@ -74,10 +76,30 @@ impl Lookup {
         }
     }
 
+    fn was_refused(&self, token: &str) -> bool {
+        let is_it =
+            |(refused, at): &(String, Instant)| refused == token && at.elapsed() < ASK_EVERY;
+        self.lock().as_ref().is_some_and(is_it)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(String, Instant)>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn look(&self, token: Option<&str>) -> Result<Arc<Source>, NotFound> {
         let sources = &self.intake.sources;
         match (token, &self.certificate) {
-            (Some(token), _) => Ok(sources.by_token(token).await?),
+            // Whoever sends it holds up all others, or those behind it in its connection.
+            (Some(token), _) if self.shutdown.is_none() || self.was_refused(token) => {
+                Ok(sources.known_by_token(token)?)
+            }
+            (Some(token), _) => {
+                let found = sources.by_token(token).await;
+                if found.as_ref().is_err_and(|refused| *refused != Refused::Unread) {
+                    *self.lock() = Some((token.to_owned(), Instant::now()));
+                }
+                Ok(found?)
+            }
             (None, Some(certificate)) => Ok(sources.by_certificate(certificate).await?),
             (None, None) => {
                 self.intake.counts.unknown();
@@ -91,6 +113,7 @@ impl Lookup {
 mod tests {
     use std::sync::Arc;
 
+    use futures_util::FutureExt as _;
     use model::Id;
 
     use super::*;
@@ -106,10 +129,27 @@ mod tests {
         // It asks at the same time, and sees the same.
         let datagrams = Lookup::of_datagrams(intake.clone());
         let refused = datagrams.find(Some(&a_token)).await.unwrap_err();
-        assert_eq!(refused, NotFound::Refused(Refused::Unread));
+        // A datagram waits for nothing.
+        assert_eq!(refused, NotFound::Refused(Refused::UnknownToken));
         assert!(!find.is_finished());
         intake.sources.know(vec![row(Id::generate(), &a_token)]);
         assert!(find.await.unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_token_that_was_refused_holds_up_nobody_for_a_second() {
+        let intake = intake(&Arc::default(), vec![row(Id::generate(), &token(1))]);
+        let mut stale = token(1);
+        stale.replace_range(31.., "b");
+        let connection = Lookup::of_connection(intake, None, Shutdown::new());
+        *connection.lock() = Some((stale.clone(), Instant::now()));
+        for _ in 0..3 {
+            let refused = connection.find(Some(&stale)).now_or_never().unwrap().unwrap_err();
+            assert_eq!(refused, NotFound::Refused(Refused::WrongToken));
+            assert!(connection.find(Some(&token(1))).now_or_never().unwrap().is_ok());
+        }
+        *connection.lock() = Some((stale.clone(), Instant::now() - ASK_EVERY));
+        assert!(!connection.was_refused(&stale));
     }
 
     #[tokio::test]
