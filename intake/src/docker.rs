@@ -6,7 +6,8 @@
 //!
 //! Invariants: every line that Docker has kept until it was read is in the stream once, whatever is killed in
 //! between; of one daemon one intake follows the containers (`turn`); a container whose lines cannot be made
-//! durable is not read.
+//! durable is not read; so many containers at a time have bytes that are read and not in the stream yet.
+//! What of a line has come without its end, and what a format waits with, is bounded for each container alone.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -18,7 +19,7 @@ use futures_util::StreamExt as _;
 use log_stream::PostgresStream;
 use model::{Appender, Id, Timestamp};
 use service::Shutdown;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -51,6 +52,8 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 /// Changes of one container that wait; of more it learns when it looks at the container.
 const CHANGES: usize = 64;
+/// Containers with bytes that are read and not in the stream yet, at a time: about 1 MiB each.
+const BUFFERS: usize = 64;
 /// The same trouble is said again after this.
 const SAY_AGAIN: Duration = Duration::from_mins(5);
 
@@ -66,6 +69,7 @@ pub(crate) struct Docker {
     fenced: Arc<tokio::sync::Mutex<HashSet<Id<Appender>>>>,
     said: Arc<Mutex<HashMap<String, Instant>>>,
     refused: Arc<AtomicU64>,
+    buffers: Arc<Semaphore>,
 }
 
 /// The address is not that of a Docker daemon.
@@ -107,6 +111,7 @@ impl Docker {
             fenced: Arc::default(),
             said: Arc::default(),
             refused: Arc::default(),
+            buffers: Arc::new(Semaphore::new(BUFFERS)),
         })
     }
 

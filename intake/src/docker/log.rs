@@ -181,8 +181,7 @@ impl Log {
                     self.unfinished = Some(reading.lines);
                     return Ok(End::Over);
                 };
-                self.docker.intake.quotas.wait(&self.source, chunk.len()).await;
-                reading.take(&chunk)?;
+                self.take(&mut reading, &chunk).await?;
                 next = if reading.is_full() || taken_at.elapsed() >= APPEND_AFTER {
                     None
                 } else {
@@ -235,8 +234,7 @@ impl Log {
                 self.journal.settle().await?;
                 return Err(Trouble::Stopped);
             }
-            self.docker.intake.quotas.wait(&self.source, chunk.len()).await;
-            reading.take(&chunk)?;
+            self.take(&mut reading, &chunk).await?;
             if reading.is_full() {
                 self.append(&mut reading).await?;
             }
@@ -259,6 +257,29 @@ impl Log {
         Reading::new(self.journal.position(), &self.container, self.source.engine(), until)
     }
 
+    /// Takes what has come, when the quota lets it through and there is room.
+    async fn take(&mut self, reading: &mut Reading, chunk: &[u8]) -> Result<(), Trouble> {
+        if self.docker.intake.quotas.try_take(&self.source, chunk.len()).is_err() {
+            // Others do not wait for this quota.
+            self.append(reading).await?;
+            self.docker.intake.quotas.wait(&self.source, chunk.len()).await;
+        }
+        if reading.buffer.is_none() {
+            let buffers = self.docker.buffers.clone();
+            // Losing either arm loses nothing.
+            let buffer = tokio::select! {
+                () = self.docker.stop.cancelled() => None,
+                buffer = buffers.acquire_owned() => buffer.ok(),
+            };
+            if buffer.is_none() {
+                self.journal.settle().await?;
+                return Err(Trouble::Stopped);
+            }
+            reading.buffer = buffer;
+        }
+        Ok(reading.take(chunk)?)
+    }
+
     async fn append(&mut self, reading: &mut Reading) -> Result<(), Trouble> {
         if let Some(complaint) = reading.complaint.take()
             && !std::mem::replace(&mut self.has_complained, true)
@@ -267,7 +288,9 @@ impl Log {
             tracing::warn!(container = id, name, "Docker cannot read all of the log: {complaint}");
         }
         reading.ready_bytes = 0;
-        self.append_lines(&mut reading.ready, &reading.lines).await
+        self.append_lines(&mut reading.ready, &reading.lines).await?;
+        reading.buffer = None;
+        Ok(())
     }
 
     async fn append_lines(

@@ -1,6 +1,7 @@
 //! One answer with a container's log, and the lines of it that are not in the stream yet (pure).
 
 use model::{Fields, LogLine};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::daemon::Container;
 use super::frames::{Frame, FrameError, Frames};
@@ -22,6 +23,8 @@ pub(super) struct Reading {
     pub(super) ready: Vec<LogLine>,
     /// Bytes that were read since lines were appended.
     pub(super) ready_bytes: usize,
+    /// While there are such.
+    pub(super) buffer: Option<OwnedSemaphorePermit>,
     /// No piece has come yet.
     pub(super) is_empty: bool,
     /// What Docker said of its own.
@@ -48,6 +51,7 @@ impl Reading {
             lines: Lines::new(position, engine, fields),
             ready: Vec::new(),
             ready_bytes: 0,
+            buffer: None,
             is_empty: true,
             complaint: None,
             until,
