@@ -24,7 +24,7 @@ use super::usual;
 use crate::Intake;
 use crate::formats::{COMPLETE_AFTER, COMPLETE_WITHIN, Reader};
 use crate::lanes::Producer;
-use crate::sources::{Refused, Source};
+use crate::sources::{Refused, Source, is_token};
 
 const GOOD_FOR: Duration = Duration::from_secs(1);
 /// A connection that has had more tokens forgets them all.
@@ -260,8 +260,10 @@ impl Senders {
             fields: fields.clone(),
             sender,
         });
+        let text = received.bytes.slice(piece.at.start + message.text..piece.at.end);
         let line = LogLine {
-            text: received.bytes.slice(piece.at.start + message.text..piece.at.end),
+            // Where it could not be read, its token is still within.
+            text: if message.is_malformed { without_tokens(text) } else { text },
             severity: message.severity,
             sent_at: message.sent_at,
             fields,
@@ -376,6 +378,25 @@ impl Sender {
 
 fn event(line: LogLine) -> Event {
     Event::Line(Box::new(line))
+}
+
+/// The text with whatever has the form of a token masked.
+fn without_tokens(text: Bytes) -> Bytes {
+    let is_letter = |byte: u8| matches!(byte, b'a'..=b'z' | b'2'..=b'7');
+    let mut masked = Vec::new();
+    let mut at = 0;
+    for run in text.chunk_by(|a, b| is_letter(*a) == is_letter(*b)) {
+        if std::str::from_utf8(run).is_ok_and(is_token) {
+            if masked.is_empty() {
+                masked = text.to_vec();
+            }
+            if let Some(token) = masked.get_mut(at..at + run.len()) {
+                token.fill(b'*');
+            }
+        }
+        at += run.len();
+    }
+    if masked.is_empty() { text } else { masked.into() }
 }
 
 #[cfg(test)]

@@ -93,9 +93,10 @@ pub(crate) fn text(form: Form, message: &[u8], head_end: usize) -> Option<usize>
         Form::New if text.starts_with(BOM) => Some(head_end + BOM.len()),
         Form::New => Some(head_end),
         Form::Old => {
-            // `[a=...]` may be structured data.
-            let is_usual = !text.starts_with(b"[")
-                || text.iter().find(|byte| matches!(byte, b'=' | b']')) == Some(&b']');
+            // `[a=...]` may be structured data, also after spaces and tabs.
+            let begins = text.trim_ascii_start();
+            let is_usual = !begins.starts_with(b"[")
+                || begins.iter().find(|byte| matches!(byte, b'=' | b']')) == Some(&b']');
             is_usual.then_some(head_end)
         }
     }

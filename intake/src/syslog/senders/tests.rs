@@ -106,3 +106,13 @@ async fn who_has_many_tokens_takes_room_and_without_room_they_are_forgotten() {
     }
     assert!(senders.are_known(), "although they are forgotten");
 }
+
+#[test]
+fn a_token_in_what_could_not_be_read_is_masked() {
+    let text = format!("<1> a {0}/b tokenless {0}x \u{20ac}{0}", token(1));
+    let masked = String::from_utf8(without_tokens(text.clone().into()).to_vec()).unwrap();
+    let stars = "*".repeat(32);
+    assert_eq!(masked, format!("<1> a {stars}/b tokenless {0}x \u{20ac}{stars}", token(1)));
+    let plain = Bytes::from_static(b"nothing to mask");
+    assert_eq!(without_tokens(plain.clone()), plain);
+}
