@@ -16,7 +16,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use log_stream::{Block, LogStream};
-use model::{Environment, Event, Id, LogLine, LogSource, Origin, Record, Timestamp};
+use model::{Environment, Event, Id, LogLine, LogSource, Record};
 use service::Shutdown;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::sleep;
@@ -25,6 +25,12 @@ use tokio_util::sync::CancellationToken;
 use crate::counts::Counts;
 use crate::loops::Loops;
 use crate::sources::Source;
+
+mod long_line;
+mod producer;
+
+pub(crate) use long_line::{LINE_LIMIT, boundary, split};
+pub(crate) use producer::Producer;
 
 /// A block is closed when its records hold this many bytes.
 pub(crate) const BLOCK_BYTES: usize = 1 << 20;
@@ -38,8 +44,6 @@ const ENVIRONMENT_KIB: usize = 32 << 10;
 const SOURCE_KIB: usize = 4 << 10;
 /// What a record takes besides its text and its fields.
 const RECORD_BYTES: usize = 256;
-/// A longer line is split.
-pub(crate) const LINE_LIMIT: usize = 1 << 20;
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LONGEST_RETRY: Duration = Duration::from_secs(2);
 
@@ -47,38 +51,6 @@ const LONGEST_RETRY: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the intake stops")]
 pub(crate) struct NotDurable;
-
-/// Numbers records: of a connection, a container, or a source's requests.
-#[derive(Debug)]
-pub(crate) struct Producer {
-    origin: Arc<Origin>,
-    state: Mutex<Numbered>,
-}
-
-#[derive(Debug, Default)]
-struct Numbered {
-    next_seq: u64,
-    last_at: Timestamp,
-}
-
-impl Producer {
-    pub(crate) fn new(origin: Arc<Origin>) -> Self {
-        Self { origin, state: Mutex::default() }
-    }
-
-    fn number(&self, events: impl IntoIterator<Item = Event>, records: &mut Vec<Record>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        // The system's clock may be set back; a producer's time is not. No two have the same time: receivers drop
-        // what has the same time and text as repeats.
-        let now = Timestamp::now().nanos();
-        for event in events {
-            let at = Timestamp::from_nanos(now.max(state.last_at.nanos().saturating_add(1)));
-            records.push(Record { origin: self.origin.clone(), seq: state.next_seq, at, event });
-            state.next_seq += 1;
-            state.last_at = at;
-        }
-    }
-}
 
 /// What a sender keeps until its lines are durable: they may be slices of something much larger than they are.
 pub(crate) type Kept = Arc<dyn Any + Send + Sync>;
@@ -524,31 +496,6 @@ fn size(events: &[Event]) -> (usize, usize) {
         Event::Line(line) => (lines + 1, bytes + line.text.len() + line.fields.packed().len()),
         _ => (lines, bytes),
     })
-}
-
-/// A line that is too long, in pieces. Only the first has its fields: they may be long, too.
-pub(crate) fn split(mut line: LogLine) -> impl Iterator<Item = LogLine> {
-    let mut rest = Some(std::mem::take(&mut line.text));
-    std::iter::from_fn(move || {
-        let mut text = rest.take()?;
-        let mut piece = line.clone();
-        if text.len() > LINE_LIMIT {
-            let end = boundary(&text, LINE_LIMIT);
-            piece.text = text.split_to(end);
-            piece.continued = true;
-            rest = Some(text);
-            line.fields = model::Fields::default();
-        } else {
-            piece.text = text;
-        }
-        Some(piece)
-    })
-}
-
-/// The last place up to `at` that is not within a character of UTF-8.
-pub(crate) fn boundary(bytes: &[u8], at: usize) -> usize {
-    let is_inner = |at: &usize| bytes.get(*at).is_some_and(|byte| byte & 0xc0 == 0x80);
-    (at.saturating_sub(3)..=at).rev().find(|at| !is_inner(at)).unwrap_or(at)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use e2e::https_receiver::{Answer, HttpsReceiver};
 use e2e::process::Process;
 use e2e::tls_sink::{Ending, Plan, TlsSink};
@@ -67,6 +67,17 @@ async fn buckets_that_take_nothing_stay_under_the_bound() -> Result<()> {
 /// What failing drains hold is thrown away where others may want the memory, and comes again.
 #[tokio::test]
 async fn what_is_thrown_away_for_its_memory_comes_again_in_order() -> Result<()> {
+    // Whether there is enough memory depends on who takes it first.
+    for _ in 0..10 {
+        if one_of_many_that_take_little().await? > 0 {
+            return Ok(());
+        }
+    }
+    bail!("nothing was thrown away in ten runs")
+}
+
+/// Checks that everything comes in order; how often the drain's lines were thrown away.
+async fn one_of_many_that_take_little() -> Result<usize> {
     let world = World::new().await?;
     let (stalled, moody) = (HttpsReceiver::start().await?, HttpsReceiver::start().await?);
     stalled.answer_by(|_| Answer::Stall);
@@ -84,11 +95,11 @@ async fn what_is_thrown_away_for_its_memory_comes_again_in_order() -> Result<()>
         world.append(&[session.numbered(part * 1000..part * 1000 + 1000)]).await?;
     }
     let _worker = world.worker()?;
+    // Of a batch that was taken in part, what was taken comes again and counts again.
+    session.all_delivered(|| moody.requests().len(), || received(&moody)).await?;
     world.state_until(drain, "all", |state| state.delivered >= 8000).await?;
     session.check(&received(&moody)?)?;
-    let thrown_away = world.worker_log().matches("thrown away").count();
-    ensure!(thrown_away > 0, "{}", world.worker_log());
-    Ok(())
+    Ok(world.worker_log().matches("thrown away").count())
 }
 
 /// Lets a worker read 200 MB for drains that take nothing; answers the most memory that it took.
