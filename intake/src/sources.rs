@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use store::Store;
 use store::intake::{IntakeSource, TokenHash};
 use subtle::ConstantTimeEq as _;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::counts::Counts;
@@ -69,6 +69,8 @@ pub(crate) struct Sources {
     loops: Loops,
     all: Arc<RwLock<All>>,
     looked: Arc<Mutex<Option<Looked>>>,
+    /// Told when somebody came with something unknown who does not wait.
+    wanted: Arc<Notify>,
 }
 
 /// When the sources were last read, and whether they could be.
@@ -164,7 +166,14 @@ pub(crate) fn is_token(text: &str) -> bool {
 impl Sources {
     /// None yet.
     pub(crate) fn new(store: Store, counts: Counts, loops: Loops) -> Self {
-        Self { store, counts, loops, all: Arc::default(), looked: Arc::default() }
+        Self {
+            store,
+            counts,
+            loops,
+            all: Arc::default(),
+            looked: Arc::default(),
+            wanted: Arc::default(),
+        }
     }
 
     /// Reads all of them.
@@ -217,10 +226,11 @@ impl Sources {
                     }
                 }
             }
-            // Losing either arm loses nothing.
+            // Losing an arm loses nothing.
             tokio::select! {
                 () = shutdown.requested() => {}
                 () = sleep(LOOK_EVERY) => {}
+                () = async { sleep(LOOK_AGAIN).await; self.wanted.notified().await } => {}
             }
         }
     }
@@ -241,6 +251,8 @@ impl Sources {
         let find = |key| self.read(|all| all.keys.get(key).cloned());
         let source = key_of(token).and_then(find).ok_or_else(|| {
             self.counts.unknown();
+            // Its next message may be known.
+            self.wanted.notify_one();
             Refused::UnknownToken
         })?;
         if !source.row.opens(token) {
