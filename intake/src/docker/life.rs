@@ -18,11 +18,6 @@ const KEPT: usize = 256;
 /// Nanoseconds after a container's end in which the last of its output is written to its log.
 const OUTPUT_AFTER_END: u64 = 100_000_000;
 
-/// The exit code of what was ended by SIGKILL.
-const KILLED: u32 = 137;
-/// How long after such an end it may be told that memory was lacking.
-const LATE_WORD: Duration = Duration::from_millis(500);
-
 /// What Docker has told of a container.
 #[derive(Debug)]
 pub(super) struct Changes {
@@ -56,17 +51,6 @@ impl Changes {
         let is_end =
             |&(at, change): &(u64, Change)| at > life.at && matches!(change, Change::Died { .. });
         while !self.known.iter().any(is_end) && timeout_at(until, self.hear()).await.is_ok() {}
-        // Docker hears of the kernel's lack of memory apart from the end, and may hear of it later.
-        let is_killed = self
-            .known
-            .iter()
-            .any(|&(at, change)| at > life.at && change == Change::Died { code: KILLED });
-        let until = Instant::now() + LATE_WORD;
-        while is_killed
-            && life.out_of_memory_at < life.at
-            && !self.known.iter().any(|&(at, change)| at > life.at && change == Change::OutOfMemory)
-            && timeout_at(until, self.hear()).await.is_ok()
-        {}
     }
 
     /// The time before the container's last start to which all that it wrote earlier belongs; None if it has not
@@ -112,12 +96,7 @@ impl Changes {
                 }
                 Change::Died { code } if life.is_up => {
                     let is_last = !told.iter().any(|(_, change)| *change == Change::Started);
-                    let mut until_next =
-                        told.iter().take_while(|(_, change)| *change != Change::Started);
-                    let is_told = code == KILLED
-                        && until_next.any(|(_, change)| *change == Change::OutOfMemory);
-                    let is_out_of_memory = is_told || is_last && is_out_of_memory;
-                    end(life, at, code, is_out_of_memory, &mut actions);
+                    end(life, at, code, is_last && is_out_of_memory, &mut actions);
                 }
                 _ => {}
             }

@@ -23,7 +23,7 @@ use crate::sources::Source;
 /// What was read waits no longer for more that is there already: the quota may let that through slowly.
 const APPEND_AFTER: Duration = Duration::from_millis(100);
 /// A container without changes is looked at after this.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_mins(5);
 /// Its names are looked up again after this.
 const LOOK_UP_EVERY: Duration = Duration::from_mins(1);
 /// The last block is written down as being there after this.
