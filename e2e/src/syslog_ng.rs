@@ -22,7 +22,8 @@ pub async fn fetch(packages: &Path) -> Result<()> {
         return Ok(());
     }
     let script = format!(
-        "set -e; apt-get -q download {}; for file in *.deb; do dpkg -x $file .; done; rm *.deb",
+        "set -e; get() {{ apt-get -q download {}; }}; get || {{ apt-get -q update; get; }}; \
+         for file in *.deb; do dpkg -x $file .; done; rm *.deb",
         PACKAGES.join(" ")
     );
     let mut command = Command::new("sh");
